@@ -1,0 +1,199 @@
+"""Reading, writing and converting pictures; colour. Knows nothing about networks.
+
+Between modules a picture is a `(B, 3, H, W)` float tensor, RGB in [0, 1]; `PIL.Image` and uint8 exist only here,
+at the edge.
+"""
+
+import io
+import os
+import tempfile
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageCms, ImageOps
+from torch import Tensor
+
+from fst.errors import RunError, UserError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".jfif"})
+WRITABLE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+_OPAQUE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".bmp", ".ppm"})  # these cannot hold an alpha channel
+_JPEG_QUALITY = 95
+
+
+class ImageError(UserError):
+    """A picture that cannot be read; the message names the file and the reason."""
+
+
+def find_images(root: Path) -> list[Path]:
+    """All pictures below `root`, nested folders included, hidden files left out, in a fixed order."""
+    return sorted(
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+    )
+
+
+def read_image(path: Path, at_least: int | None = None) -> Image.Image:
+    """Read any picture as 8-bit sRGB: mode "RGB", or "RGBA" where it has transparency.
+
+    Upright by its EXIF orientation; CMYK, palette, greyscale, 16-bit and embedded colour profiles are converted.
+
+    Args:
+        at_least: decode a JPEG at 1/2, 1/4 or 1/8 of its size as long as both sides stay at least this many
+            pixels (several times faster for large photos).
+
+    Raises:
+        ImageError: not a picture, damaged, or cut short.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's remarks about odd metadata; damage raises
+            with Image.open(path) as image:
+                if at_least is not None:
+                    image.draft(None, (at_least, at_least))
+                image.load()
+                return _to_srgb(ImageOps.exif_transpose(image))
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{path}: too many pixels to be read safely ({error})") from error
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError) as error:
+        if isinstance(error, FileNotFoundError):
+            reason = "no such file"
+        elif isinstance(error, Image.UnidentifiedImageError):
+            reason = "not a picture, or damaged"
+        else:
+            reason = str(error) or type(error).__name__
+        raise ImageError(f"{path}: {reason}") from error
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """8-bit sRGB, "RGB" or "RGBA", from whatever Pillow decoded."""
+    if image.mode.startswith("I") or image.mode == "F":  # 16-bit greyscale; Pillow's own conversion clips it
+        values = np.asarray(image, dtype=np.float32)
+        scale = 255.0 if values.max(initial=0) <= 1 else 1.0 if values.max(initial=0) <= 255 else 1 / 257
+        return Image.fromarray((values * scale).clip(0, 255).round().astype(np.uint8)).convert("RGB")
+    target = "RGBA" if image.has_transparency_data else "RGB"
+    if image.mode not in ("CMYK", "L"):  # these have profiles of their own kind
+        image = image.convert(target)
+    if profile := image.info.get("icc_profile"):
+        try:
+            source, srgb = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
+            return ImageCms.profileToProfile(image, source, srgb, outputMode=target) or image.convert(target)
+        except (ImageCms.PyCMSError, OSError):
+            pass  # a broken profile, or not for this kind of picture: the numbers as they are
+    return image.convert(target)
+
+
+def flatten_alpha(image: Image.Image) -> Image.Image:
+    """ "RGB" over white; what lies under full transparency is arbitrary and must not be seen by a network."""
+    if image.mode == "RGB":
+        return image
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+
+
+def resize_longer_side(image: Image.Image, size: int | None) -> Image.Image:
+    """Scale so that the longer side has `size` pixels, keeping proportions; `None` leaves the picture as it is."""
+    if size is None or max(image.size) == size:
+        return image
+    factor = size / max(image.size)
+    new_size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    return image.resize(new_size, Image.Resampling.LANCZOS)
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """An "RGB" picture as a `(1, 3, H, W)` float tensor in [0, 1], channels last in memory."""
+    return from_uint8(torch.from_numpy(np.array(image, dtype=np.uint8))[None])
+
+
+def from_uint8(pixels: Tensor) -> Tensor:
+    """`(B, H, W, 3)` uint8 to `(B, 3, H, W)` float in [0, 1]; a view of channels-last memory, no shuffling."""
+    return pixels.permute(0, 3, 1, 2).float().div_(255)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """`(B, 3, H, W)` float to `(B, H, W, 3)` uint8, rounded and clamped; the inverse of `from_uint8`."""
+    pixels = images.detach().float().mul(255).round_().clamp_(0, 255)
+    return pixels.to("cpu", torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def to_pil(images: Tensor) -> Image.Image:
+    """The one picture of a `(1, 3, H, W)` tensor."""
+    return Image.fromarray(to_uint8(images)[0].numpy())
+
+
+def contact_sheet(rows: Iterable[Iterable[Tensor]], gap: int = 8) -> Tensor:
+    """Pictures `(1, 3, H, W)` in rows on white, each scaled to the height of the first of its row: `(1, 3, H', W')`."""
+    strips = []
+    for row in rows:
+        pictures = [to_pil(picture) for picture in row]
+        height = pictures[0].height
+        pictures = [p.resize((max(1, round(p.width * height / p.height)), height)) for p in pictures]
+        strip = Image.new("RGB", (sum(p.width + gap for p in pictures) - gap, height), "white")
+        left = 0
+        for picture in pictures:
+            strip.paste(picture, (left, 0))
+            left += picture.width + gap
+        strips.append(strip)
+    sheet = Image.new("RGB", (max(s.width for s in strips), sum(s.height + gap for s in strips) - gap), "white")
+    top = 0
+    for strip in strips:
+        sheet.paste(strip, (0, top))
+        top += strip.height + gap
+    return to_tensor(sheet)
+
+
+def keep_colors(stylized: Tensor, content: Tensor) -> Tensor:
+    """The luminance of `stylized` with the colours of `content`, both `(B, 3, H, W)` in [0, 1].
+
+    Gatys et al. 2016, "Preserving color in neural artistic style transfer", section 3.2 (luminance-only transfer),
+    with the luma of ITU-R BT.601: adding a luma difference to all three channels leaves chroma as it is.
+    """
+    weights = stylized.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    luma_difference = ((stylized - content) * weights).sum(1, keepdim=True)
+    return (content + luma_difference).clamp(0, 1)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` so that `path` appears whole or not at all.
+
+    Raises:
+        RunError: the folder cannot be written, or the disk is full.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(temporary).chmod(0o666 & ~mask)  # mkstemp's 0600 would surprise
+        Path(temporary).replace(path)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def write_image(image: Image.Image, path: Path) -> None:
+    """Encode by the suffix and write atomically; alpha is laid over white where the format cannot hold it.
+
+    Raises:
+        UserError: the suffix names no picture format that can be written.
+        RunError: the file cannot be written.
+    """
+    suffix = path.suffix.lower()
+    image_format = Image.registered_extensions().get(suffix)
+    if image_format not in Image.SAVE:
+        raise UserError(f"{path}: cannot write '{suffix}' pictures; use .png, .jpg or .webp")
+    if suffix in _OPAQUE_SUFFIXES:
+        image = flatten_alpha(image)
+    options = {"quality": _JPEG_QUALITY, "subsampling": 0} if image_format == "JPEG" else {}
+    buffer = io.BytesIO()
+    image.save(buffer, format=image_format, **options)
+    write_atomically(path, buffer.getvalue())

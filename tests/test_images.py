@@ -1,0 +1,205 @@
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageCms
+
+from fst.errors import RunError, UserError
+from fst.images import (
+    ImageError,
+    contact_sheet,
+    find_images,
+    flatten_alpha,
+    from_uint8,
+    keep_colors,
+    read_image,
+    resize_longer_side,
+    to_pil,
+    to_tensor,
+    to_uint8,
+    write_atomically,
+    write_image,
+)
+from tests.conftest import make_picture
+
+RED, BLUE = (200, 30, 20), (20, 30, 200)
+
+
+def mean_color(image: Image.Image) -> tuple[float, ...]:
+    return tuple(np.asarray(image, dtype=float).mean(axis=(0, 1)))
+
+
+def saved(tmp_path: Path, image: Image.Image, name: str, **options: object) -> Path:
+    image.save(tmp_path / name, **options)
+    return tmp_path / name
+
+
+def test_greyscale_and_cmyk_become_rgb(tmp_path: Path) -> None:
+    grey = read_image(saved(tmp_path, Image.new("L", (9, 7), 128), "grey.png"))
+    assert (grey.mode, grey.size, grey.getpixel((0, 0))) == ("RGB", (9, 7), (128, 128, 128))
+    cmyk = read_image(saved(tmp_path, Image.new("RGB", (16, 16), RED).convert("CMYK"), "cmyk.jpg", quality=95))
+    assert cmyk.mode == "RGB"
+    assert mean_color(cmyk) == pytest.approx(RED, abs=6)
+    bits = read_image(saved(tmp_path, Image.new("1", (9, 7), 1), "bits.png"))
+    assert bits.getpixel((0, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0, 0), (32768, 128), (65535, 255)])
+def test_16_bit_greyscale_is_scaled_not_clipped(tmp_path: Path, value: int, expected: int) -> None:
+    pixels = np.full((8, 8), 65535, dtype=np.uint16)
+    pixels[:4] = value
+    path = saved(tmp_path, Image.fromarray(pixels), "deep.png")
+    assert read_image(path).getpixel((0, 0))[0] == pytest.approx(expected, abs=1)
+
+
+def test_palette_and_transparency(tmp_path: Path) -> None:
+    palette = Image.new("RGB", (8, 8), RED).quantize(4)
+    assert mean_color(read_image(saved(tmp_path, palette, "palette.png"))) == pytest.approx(RED, abs=3)
+    clear = read_image(saved(tmp_path, palette, "clear.png", transparency=palette.getpixel((0, 0))))
+    assert clear.mode == "RGBA"
+    assert clear.getpixel((0, 0))[3] == 0
+    assert flatten_alpha(clear).getpixel((0, 0)) == (255, 255, 255)
+    two = read_image(saved(tmp_path, Image.new("LA", (8, 8), (40, 128)), "la.png"))
+    assert two.getpixel((0, 0)) == (40, 40, 40, 128)
+
+
+def test_exif_orientation_is_applied(tmp_path: Path) -> None:
+    picture = Image.new("RGB", (32, 16), BLUE)
+    picture.paste(RED, (0, 0, 16, 16))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned 90° clockwise to be seen: left becomes top
+    upright = read_image(saved(tmp_path, picture, "turned.jpg", exif=exif, quality=95))
+    assert upright.size == (16, 32)
+    assert upright.getpixel((8, 4)) == pytest.approx(RED, abs=12)
+    assert upright.getpixel((8, 28)) == pytest.approx(BLUE, abs=12)
+
+
+def test_colour_profiles_are_converted(tmp_path: Path) -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture = Image.new("RGB", (8, 8), RED)
+    same = read_image(saved(tmp_path, picture, "srgb.png", icc_profile=srgb))
+    assert same.getpixel((0, 0)) == pytest.approx(RED, abs=1)
+    # A colour space whose red is sRGB's blue: rename the two primaries in the profile.
+    swapped = srgb.replace(b"rXYZ", b"????").replace(b"bXYZ", b"rXYZ").replace(b"????", b"bXYZ")
+    other = read_image(saved(tmp_path, picture, "swapped.png", icc_profile=swapped))
+    assert other.getpixel((0, 0)) == pytest.approx(RED[::-1], abs=2)
+    broken = read_image(saved(tmp_path, picture, "broken.png", icc_profile=b"no profile"))
+    assert broken.getpixel((0, 0)) == RED
+
+
+def test_a_profile_does_not_cost_the_transparency(tmp_path: Path) -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    swapped = srgb.replace(b"rXYZ", b"????").replace(b"bXYZ", b"rXYZ").replace(b"????", b"bXYZ")
+    image = read_image(saved(tmp_path, Image.new("RGBA", (8, 8), (*RED, 77)), "alpha.png", icc_profile=swapped))
+    assert image.getpixel((0, 0)) == pytest.approx((*RED[::-1], 77), abs=2)
+
+
+def test_reduced_decoding_keeps_at_least_the_size_asked_for(tmp_path: Path) -> None:
+    path = saved(tmp_path, make_picture(640, 480), "large.jpg")
+    small = read_image(path, at_least=100)
+    assert small.size == (160, 120)
+    assert read_image(path, at_least=481).size == (640, 480)
+    assert mean_color(small) == pytest.approx(mean_color(read_image(path)), abs=2)
+
+
+def test_one_pixel(tmp_path: Path) -> None:
+    assert read_image(saved(tmp_path, Image.new("RGB", (1, 1), RED), "one.png")).getpixel((0, 0)) == RED
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("empty.jpg", b"", "not a picture"),
+        ("text.png", b"this is no picture", "not a picture"),
+        ("missing.png", None, "no such file"),
+        ("cut.jpg", "half", "truncated"),
+        ("cut.png", "half", ""),
+    ],
+)
+def test_damaged_files_are_named_in_one_line(tmp_path: Path, name: str, content: bytes | str, reason: str) -> None:
+    path = tmp_path / name
+    if content == "half":
+        make_picture(64, 64).save(path)
+        content = path.read_bytes()[: path.stat().st_size // 2]
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ImageError, match=f"{name}: .*{reason}") as caught:
+        read_image(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_find_images_is_ordered_nested_and_skips_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    for name in ("b/2.PNG", "a.jpg", "notes.txt", ".hidden.jpg"):
+        (tmp_path / name).touch()
+    assert [str(path.relative_to(tmp_path)) for path in find_images(tmp_path)] == ["a.jpg", "b/2.PNG"]
+
+
+def test_tensors_and_pictures_convert_without_loss() -> None:
+    image = make_picture(19, 23)
+    tensor = to_tensor(image)
+    assert tensor.shape == (1, 3, 23, 19)
+    assert tensor.is_contiguous(memory_format=torch.channels_last)
+    assert np.array_equal(np.asarray(to_pil(tensor)), np.asarray(image))
+    every = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1).expand(-1, -1, -1, 3)
+    assert torch.equal(to_uint8(from_uint8(every)), every)
+    assert to_uint8(torch.tensor([-1.0, 2.0, 0.5]).view(1, 3, 1, 1)).flatten().tolist() == [0, 255, 128]
+
+
+def test_resize_keeps_proportions() -> None:
+    assert resize_longer_side(make_picture(200, 100), 50).size == (50, 25)
+    assert resize_longer_side(make_picture(300, 1), 30).size == (30, 1)
+    image = make_picture(20, 10)
+    assert resize_longer_side(image, None) is image
+
+
+def test_keep_colors_takes_luminance_only() -> None:
+    content, stylized = torch.rand(1, 3, 8, 8) * 0.2 + 0.4, torch.rand(1, 3, 8, 8) * 0.2 + 0.4
+    result = keep_colors(stylized, content)
+    weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    torch.testing.assert_close((result * weights).sum(1), (stylized * weights).sum(1))
+    torch.testing.assert_close(result - (result * weights).sum(1), content - (content * weights).sum(1))
+
+
+def test_a_sheet_holds_its_pictures() -> None:
+    black, grey = torch.zeros(1, 3, 10, 20), torch.full((1, 3, 20, 20), 0.5)
+    sheet = contact_sheet([[black, black], [grey]], gap=2)
+    assert sheet.shape == (1, 3, 32, 42)
+    assert sheet[0, 0, 5, 5] == 0
+    assert sheet[0, 0, 5, 20] == 1
+    assert sheet[0, 0, 20, 5] == pytest.approx(0.5, abs=0.01)
+
+
+def test_written_files_appear_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "new" / "file.bin"
+    write_atomically(target, b"first")
+    mask = os.umask(0)
+    os.umask(mask)
+    assert target.stat().st_mode & 0o777 == 0o666 & ~mask
+
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full_disk)
+    with pytest.raises(RunError, match=r"file\.bin: cannot be written: No space left"):
+        write_atomically(target, b"second")
+    assert [path.read_bytes() for path in target.parent.iterdir()] == [b"first"]
+
+
+def test_written_pictures_keep_or_flatten_alpha(tmp_path: Path) -> None:
+    clear = Image.new("RGBA", (8, 8), (*RED, 0))
+    write_image(clear, tmp_path / "clear.png")
+    assert Image.open(tmp_path / "clear.png").getpixel((0, 0))[3] == 0
+    write_image(clear, tmp_path / "white.jpg")
+    assert Image.open(tmp_path / "white.jpg").getpixel((0, 0)) == (255, 255, 255)
+    with pytest.raises(UserError, match=r"use \.png"):
+        write_image(clear, tmp_path / "picture.xyz")
+
+
+def test_a_picture_in_memory_is_what_was_written(tmp_path: Path) -> None:
+    image = make_picture(33, 21)
+    write_image(image, tmp_path / "exact.png")
+    assert Image.open(io.BytesIO((tmp_path / "exact.png").read_bytes())).tobytes() == image.tobytes()
