@@ -1,0 +1,208 @@
+"""The frozen loss network: layer names in, a dict of features out."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fst.errors import UserError
+
+# Channels and convolutions of each block, a pooling after each (Simonyan & Zisserman 2015, table 1, D and E).
+ARCHITECTURES: dict[str, tuple[tuple[int, int], ...]] = {
+    "vgg16": ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)),
+    "vgg19": ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4)),
+}
+# torchvision's normalisation, which its weights expect.
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Layer(NamedTuple):
+    """One step of the network, named as the field names it: `conv3_1`, `relu3_1` or `pool3`."""
+
+    name: str
+    channels: int
+    key: str  # of its module in torchvision's state dict, `features.10`
+
+    @property
+    def kind(self) -> str:
+        return self.name[:4]
+
+    @property
+    def block(self) -> int:
+        return int(self.name[4])
+
+
+def layer_table(architecture: str) -> tuple[Layer, ...]:
+    """All layers from the picture on, in torchvision's order.
+
+    Raises:
+        UserError: no such architecture.
+    """
+    if architecture not in ARCHITECTURES:
+        raise UserError(f"no loss network '{architecture}'; there are {', '.join(ARCHITECTURES)}")
+    names: list[tuple[str, int]] = []
+    for block, (channels, convolutions) in enumerate(ARCHITECTURES[architecture], 1):
+        for number in range(1, convolutions + 1):
+            names += [(f"conv{block}_{number}", channels), (f"relu{block}_{number}", channels)]
+        names.append((f"pool{block}", channels))
+    return tuple(Layer(name, channels, f"features.{index}") for index, (name, channels) in enumerate(names))
+
+
+class LossNetwork(nn.Module):
+    """VGG as far as the deepest layer asked for; frozen, and left out of every state dict and checkpoint.
+
+    >>> network = LossNetwork("vgg16", ["relu1_2", "conv2_1"], weights="random")
+    >>> {name: tuple(features.shape) for name, features in network(torch.rand(1, 3, 32, 48)).items()}
+    {'relu1_2': (1, 64, 32, 48), 'conv2_1': (1, 128, 16, 24)}
+
+    Args:
+        architecture: `vgg16` or `vgg19`.
+        layers: names of the layers that will be read, `conv4_2` (before the ReLU) or `relu4_2` (after it).
+        weights: `imagenet` (torchvision's, downloaded once), `random` (seeded, for tests), or the path of a
+            `.safetensors` or `.pth` file with torchvision's names.
+        pooling: `max`, or `average` (Gatys et al. 2016, section 2: smoother gradients for synthesis).
+
+    Raises:
+        UserError: unknown names, or weights that cannot be had or lack a layer.
+    """
+
+    _mean: Tensor
+    _std: Tensor
+
+    def __init__(
+        self, architecture: str, layers: Iterable[str], weights: str = "imagenet", pooling: str = "max"
+    ) -> None:
+        super().__init__()
+        if pooling not in ("max", "average"):
+            raise UserError(f"loss_network.pooling is '{pooling}'; it can be max or average")
+        self.architecture = architecture
+        self.layers = frozenset(layers)
+        self._pool = F.max_pool2d if pooling == "max" else F.avg_pool2d
+        self._table = self._cut(layer_table(architecture), self.layers)
+        # Buffers that are not saved, instead of parameters: nothing to freeze, nothing for an optimiser or a
+        # checkpoint to find.
+        self.register_buffer("_mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
+        for name, (weight, bias) in self._load(weights).items():
+            self.register_buffer(f"{name}_weight", weight, persistent=False)
+            self.register_buffer(f"{name}_bias", bias, persistent=False)
+
+    def forward(self, images: Tensor, layers: Iterable[str] | None = None) -> dict[str, Tensor]:
+        """Features of `(B, 3, H, W)` pictures in [0, 1] by layer name, each `(B, C, H / 2^(block-1), …)`.
+
+        Args:
+            layers: read only these, and go no deeper than they need; all of the network's by default.
+
+        Raises:
+            UserError: the pictures are too small for the deepest layer.
+        """
+        wanted = self.layers if layers is None else frozenset(layers)
+        if unknown := wanted - self.layers:
+            raise ValueError(f"{', '.join(sorted(unknown))}: not among the layers this network was built to read")
+        table = self._cut(self._table, wanted)
+        least = 2 ** (table[-1].block - 1) if table else 1
+        if min(images.shape[-2:]) < least:
+            height, width = images.shape[-2:]
+            raise UserError(f"a {width}×{height} picture is too small for {table[-1].name}: at least {least}×{least}")
+        x = (images.float() - self._mean) / self._std
+        features: dict[str, Tensor] = {}
+        for layer in table:
+            if layer.kind == "conv":
+                weight = getattr(self, f"{layer.name}_weight")
+                x = F.conv2d(x.to(weight.dtype), weight, getattr(self, f"{layer.name}_bias"), padding=1)
+            elif layer.kind == "relu":
+                # In place saves a quarter of the memory, but would overwrite a conv tap that was asked for.
+                x = F.relu(x, inplace=f"conv{layer.name[4:]}" not in wanted)
+            else:
+                x = self._pool(x, 2)
+            if layer.name in wanted:
+                features[layer.name] = x
+        return features
+
+    def use_dtype(self, dtype: torch.dtype) -> None:
+        """Run the convolutions in `dtype`, the weights cast once; the normalisation stays in float32."""
+        for layer in self._table:
+            if layer.kind == "conv":
+                for name in (f"{layer.name}_weight", f"{layer.name}_bias"):
+                    setattr(self, name, getattr(self, name).to(dtype))
+
+    def train(self, mode: bool = True) -> "LossNetwork":
+        return super().train(False)  # a yardstick never trains
+
+    def _cut(self, table: tuple[Layer, ...], wanted: frozenset[str]) -> tuple[Layer, ...]:
+        names = [layer.name for layer in table]
+        if unknown := wanted - set(names):
+            raise UserError(
+                f"{self.architecture} has no layer {', '.join(sorted(unknown))}; it has "
+                + ", ".join(f"conv{b}_1-{b}_{n}" for b, (_, n) in enumerate(ARCHITECTURES[self.architecture], 1))
+                + " and relu… of the same numbers"
+            )
+        return table[: max((names.index(name) for name in wanted), default=-1) + 1]
+
+    def _load(self, weights: str) -> dict[str, tuple[Tensor, Tensor]]:
+        convolutions = [layer for layer in self._table if layer.kind == "conv"]
+        if weights == "random":
+            return _random_weights(convolutions)
+        state = _imagenet_state(self.architecture) if weights == "imagenet" else _read_state(Path(weights))
+        loaded: dict[str, tuple[Tensor, Tensor]] = {}
+        in_channels, last = 3, "nothing"
+        for layer in convolutions:
+            shape = (layer.channels, in_channels, 3, 3)
+            weight, bias = state.pop(f"{layer.key}.weight", None), state.pop(f"{layer.key}.bias", None)
+            if weight is None or bias is None:
+                if any(key.startswith("features.") for key in state):
+                    raise UserError(f"{weights} is not {self.architecture}: it has no {layer.key}; see loss_network")
+                raise UserError(
+                    f"{weights} holds {self.architecture} only as far as {last}: {layer.name} is missing; "
+                    "choose layers before it, or another file (loss_network.weights)"
+                )
+            if weight.shape != shape:
+                raise UserError(
+                    f"{weights} is not {self.architecture}: {layer.key} has shape {tuple(weight.shape)}, "
+                    f"{layer.name} needs {shape}; see loss_network"
+                )
+            loaded[layer.name] = (weight.float().contiguous(memory_format=torch.channels_last), bias.float())
+            in_channels, last = layer.channels, f"relu{layer.name[4:]}"
+        return loaded
+
+
+def _random_weights(convolutions: list[Layer]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Kaiming-normal weights of a fixed seed: every run sees the same network, and features keep their scale."""
+    generator = torch.Generator().manual_seed(0)
+    loaded, in_channels = {}, 3
+    for layer in convolutions:
+        weight = torch.randn(layer.channels, in_channels, 3, 3, generator=generator) * (2 / (9 * in_channels)) ** 0.5
+        loaded[layer.name] = (weight.contiguous(memory_format=torch.channels_last), torch.zeros(layer.channels))
+        in_channels = layer.channels
+    return loaded
+
+
+def _imagenet_state(architecture: str) -> dict[str, Tensor]:
+    """torchvision's weights, downloaded once into torch hub's cache; the hash in the file's name is checked."""
+    from torchvision.models import VGG16_Weights, VGG19_Weights
+
+    url = {"vgg16": VGG16_Weights, "vgg19": VGG19_Weights}[architecture].IMAGENET1K_V1.url
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
+    try:
+        return torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
+    except Exception as error:
+        raise UserError(
+            f"the ImageNet weights of {architecture} are not at {cached} and cannot be fetched ({error}); "
+            f"put {url} there, or name a file you have: loss_network.weights=PATH"
+        ) from error
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise UserError(f"loss_network.weights={path}: no such file; it can be imagenet, random or a file's path")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # both readers raise many kinds, all meaning the same to the user
+        raise UserError(f"loss_network.weights={path}: cannot be read as weights ({error})") from error

@@ -1,0 +1,208 @@
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torchvision.models import vgg as torchvision_vgg
+
+from fst.errors import UserError
+from fst.networks.vgg import ARCHITECTURES, LossNetwork, layer_table
+
+JOHNSON = ["relu1_2", "relu2_2", "relu3_3", "relu4_3"]
+TORCHVISION = {"vgg16": "D", "vgg19": "E"}
+# From the paper's table 1, typed by hand: names in order, and channels.
+NAMES = {
+    "vgg16": "1_1 1_2 2_1 2_2 3_1 3_2 3_3 4_1 4_2 4_3 5_1 5_2 5_3",
+    "vgg19": "1_1 1_2 2_1 2_2 3_1 3_2 3_3 3_4 4_1 4_2 4_3 4_4 5_1 5_2 5_3 5_4",
+}
+CHANNELS = {"1": 64, "2": 128, "3": 256, "4": 512, "5": 512}
+KINDS = {"conv": torch.nn.Conv2d, "relu": torch.nn.ReLU, "pool": torch.nn.MaxPool2d}
+
+
+def torchvision_features(architecture: str) -> torch.nn.Sequential:
+    torch.manual_seed(1)
+    features = torchvision_vgg.make_layers(torchvision_vgg.cfgs[TORCHVISION[architecture]])
+    for module in features:
+        if isinstance(module, torch.nn.ReLU):
+            module.inplace = False
+    return features.eval()
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Files with torchvision's names and random values."""
+    folder = tmp_path_factory.mktemp("weights")
+    for architecture in ARCHITECTURES:
+        state = {f"features.{key}": value for key, value in torchvision_features(architecture).state_dict().items()}
+        save_file(state, folder / f"{architecture}.safetensors")
+    return {architecture: folder / f"{architecture}.safetensors" for architecture in ARCHITECTURES}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_layer_has_torchvisions_place_kind_and_channels(architecture: str) -> None:
+    table = layer_table(architecture)
+    modules = torchvision_features(architecture)
+    assert len(table) == len(modules)
+    channels = 3
+    for index, (layer, module) in enumerate(zip(table, modules, strict=True)):
+        assert layer.key == f"features.{index}"
+        assert isinstance(module, KINDS[layer.kind])
+        channels = getattr(module, "out_channels", channels)
+        assert layer.channels == channels == CHANNELS[layer.name[4]]
+    numbers = NAMES[architecture].split()
+    assert [layer.name for layer in table if layer.kind == "conv"] == [f"conv{n}" for n in numbers]
+    assert [layer.name for layer in table if layer.kind == "relu"] == [f"relu{n}" for n in numbers]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_features_equal_torchvisions_at_every_layer(architecture: str, weights: dict[str, Path]) -> None:
+    names = [layer.name for layer in layer_table(architecture)]
+    network = LossNetwork(architecture, names, str(weights[architecture]))
+    images = torch.rand(2, 3, 50, 37)
+    features = network(images)
+    x = (images - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    assert list(features) == names
+    for name, module in zip(names, torchvision_features(architecture), strict=True):
+        x = module(x)
+        torch.testing.assert_close(features[name], x, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_pth_and_safetensors_give_the_same_network(weights: dict[str, Path], tmp_path: Path) -> None:
+    state = {f"features.{key}": value for key, value in torchvision_features("vgg16").state_dict().items()}
+    torch.save(state | {"classifier.0.weight": torch.zeros(1)}, tmp_path / "vgg16.pth")
+    images = torch.rand(1, 3, 32, 32)
+    expected = LossNetwork("vgg16", JOHNSON, str(weights["vgg16"]))(images)
+    for name, features in LossNetwork("vgg16", JOHNSON, str(tmp_path / "vgg16.pth"))(images).items():
+        assert torch.equal(features, expected[name])
+
+
+def test_a_conv_tap_keeps_its_negative_values() -> None:
+    images = torch.rand(1, 3, 32, 32)
+    both = LossNetwork("vgg16", ["conv1_1", "relu1_1", "conv1_2"], "random")(images)
+    assert both["conv1_1"].min() < 0
+    assert torch.equal(both["relu1_1"], both["conv1_1"].relu())
+
+
+def test_a_content_pass_goes_no_deeper_than_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = LossNetwork("vgg16", JOHNSON, "random")
+    convolutions = []
+    convolve = torch.nn.functional.conv2d
+    monkeypatch.setattr("fst.networks.vgg.F.conv2d", lambda *a, **k: convolutions.append(0) or convolve(*a, **k))
+    assert list(network(torch.rand(1, 3, 32, 32), ["relu2_2"])) == ["relu2_2"]
+    assert len(convolutions) == 4
+
+
+def test_frozen_in_eval_mode_and_absent_from_state_and_parameters() -> None:
+    network = LossNetwork("vgg16", JOHNSON, "random")
+    assert not network.train().training
+    assert not list(network.parameters())
+    assert not network.state_dict()
+    images = torch.rand(1, 3, 16, 16, requires_grad=True)
+    network(images)["relu4_3"].sum().backward()
+    assert images.grad is not None
+    assert images.grad.abs().sum() > 0
+
+
+def test_average_pooling_is_not_max_pooling() -> None:
+    images = torch.rand(1, 3, 32, 32)
+    maximum = LossNetwork("vgg16", ["pool1"], "random")(images)["pool1"]
+    average = LossNetwork("vgg16", ["pool1"], "random", pooling="average")(images)["pool1"]
+    assert (maximum >= average).all()
+    assert not torch.equal(maximum, average)
+
+
+def test_random_weights_are_the_same_every_time() -> None:
+    images = torch.rand(1, 3, 16, 16)
+    first, second = (LossNetwork("vgg19", ["relu2_1"], "random")(images)["relu2_1"] for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_bfloat16_is_near_and_keeps_the_normalisation_in_float32() -> None:
+    images = torch.rand(1, 3, 32, 32)
+    network = LossNetwork("vgg16", ["relu3_3"], "random")
+    exact = network(images)["relu3_3"]
+    network.use_dtype(torch.bfloat16)
+    rounded = network(images)["relu3_3"]
+    assert rounded.dtype == torch.bfloat16
+    assert (rounded - exact).norm() / exact.norm() < 0.02
+
+
+@pytest.mark.parametrize("size", [8, 15, 16])
+def test_least_size(size: int) -> None:
+    network = LossNetwork("vgg16", ["relu5_1"], "random")
+    images = torch.rand(1, 3, 40, size)
+    if size < 16:
+        with pytest.raises(UserError, match=f"a {size}×40 picture is too small for relu5_1: at least 16×16"):
+            network(images)
+    else:
+        assert network(images)["relu5_1"].shape == (1, 512, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("vgg16", ["relu3_4"], "random"), "vgg16 has no layer relu3_4"),
+        (("vgg16", ["4"], "random"), "vgg16 has no layer 4"),
+        (("vgg11", ["relu1_1"], "random"), "no loss network 'vgg11'"),
+        (("vgg16", ["relu1_1"], "nowhere.pth"), "nowhere.pth: no such file"),
+        (("vgg16", ["relu1_1"], "random", "median"), "max or average"),
+    ],
+)
+def test_mistakes_are_one_clear_line(arguments: tuple, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        LossNetwork(*arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_end_too_early_say_so(weights: dict[str, Path], tmp_path: Path) -> None:
+    state = {
+        f"features.{k}": v for k, v in torchvision_features("vgg16").state_dict().items() if int(k.split(".")[0]) < 16
+    }
+    path = tmp_path / "short.safetensors"
+    save_file(state, path)
+    assert LossNetwork("vgg16", ["relu3_3"], str(path))
+    with pytest.raises(UserError, match="only as far as relu3_3: conv4_1 is missing"):
+        LossNetwork("vgg16", ["relu4_1"], str(path))
+
+
+def test_weights_of_another_network_and_damaged_files_say_so(weights: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not vgg16"):
+        LossNetwork("vgg16", ["relu4_3"], str(weights["vgg19"]))
+    for name in ("cut.safetensors", "cut.pth"):
+        (tmp_path / name).write_bytes(b"\x10\0\0\0\0\0\0\0nonsense")
+        with pytest.raises(UserError, match="cannot be read as weights"):
+            LossNetwork("vgg16", ["relu1_1"], str(tmp_path / name))
+
+
+def test_pickled_code_in_a_weights_file_does_not_run(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple:
+            return Path.touch, (tmp_path / "sprung",)
+
+    torch.save({"features.0.weight": Trap()}, tmp_path / "trap.pth")
+    with pytest.raises(UserError):
+        LossNetwork("vgg16", ["relu1_1"], str(tmp_path / "trap.pth"))
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_no_network_and_no_cached_file_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no route")
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
+    with pytest.raises(UserError, match=r"checkpoints/vgg16-397923af\.pth.*loss_network\.weights=PATH") as caught:
+        LossNetwork("vgg16", ["relu1_1"])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.lab
+def test_the_labs_weights(lab: Path) -> None:
+    layers = [layer.name for layer in layer_table("vgg19") if layer.kind == "relu"]
+    network = LossNetwork("vgg19", layers, str(lab / "weights/vgg19_features.safetensors"))
+    assert all(features.isfinite().all() for features in network(torch.rand(1, 3, 64, 64)).values())
+    short = str(lab / "weights/vgg16_features_to_relu3_3.safetensors")
+    LossNetwork("vgg16", ["relu3_3"], short)
+    with pytest.raises(UserError, match="only as far as relu3_3"):
+        LossNetwork("vgg16", ["relu4_3"], short)
