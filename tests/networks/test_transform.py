@@ -1,0 +1,93 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fst.errors import UserError
+from fst.networks.transform import InstanceNorm, JohnsonNetwork, build_transform_network
+
+
+def test_parameters_at_full_width() -> None:
+    # Counted by hand from the table of the paper's supplement, biases and affine norms included.
+    network = build_transform_network("johnson")
+    assert sum(p.numel() for p in network.parameters()) == 1_679_235
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+@pytest.mark.parametrize("size", [(16, 16), (17, 19), (30, 45), (61, 90), (64, 33), (127, 18)])
+def test_output_has_the_inputs_size(size: tuple[int, int], norm: str) -> None:
+    network = JohnsonNetwork(width=4, blocks=1, norm=norm).eval()
+    images = torch.rand(2, 3, *size)
+    output = network(images)
+    assert output.shape == images.shape
+    assert output.min() >= 0
+    assert output.max() <= 1
+
+
+def test_odd_sizes_are_cut_not_skewed() -> None:
+    """The common part of a picture and of its extension by reflection is painted alike."""
+    torch.manual_seed(0)
+    network = JohnsonNetwork(width=4, blocks=1).eval()
+    images = torch.rand(1, 3, 61, 90)
+    extended = F.pad(images, (0, 2, 0, 3), mode="reflect")
+    assert torch.equal(network(images), network(extended)[..., :61, :90])
+
+
+def test_too_small_is_one_clear_line() -> None:
+    with pytest.raises(UserError, match="a 15×40 picture is too small to stylize: at least 16×16"):
+        JohnsonNetwork(width=4, blocks=1)(torch.rand(1, 3, 40, 15))
+
+
+def test_the_output_is_linear_in_training_and_clamped_in_use() -> None:
+    torch.manual_seed(0)
+    network = JohnsonNetwork(width=4, blocks=1)
+    nn.init.constant_(network.layers[-1].bias, 9.0)  # far outside [0, 1]
+    images = torch.rand(1, 3, 32, 32)
+    raw = network.train()(images)
+    assert raw.min() > 1
+    raw.sum().backward()
+    assert network.layers[-1].weight.grad.abs().sum() > 0  # gradients reach what a saturating output would have killed
+    assert network.eval()(images).max() == 1
+
+
+def test_instance_norm_is_torchs_in_both_memory_layouts() -> None:
+    torch.manual_seed(0)
+    norm = InstanceNorm(8)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    x = torch.randn(3, 8, 14, 9) * 5 + 2
+    expected = F.instance_norm(x, weight=norm.weight, bias=norm.bias)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        y = norm(x.contiguous(memory_format=layout))
+        torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-5)
+        assert y.is_contiguous(memory_format=layout)
+
+
+def test_pictures_of_a_batch_do_not_see_each_other() -> None:
+    network = JohnsonNetwork(width=4, blocks=1).eval()
+    images = torch.rand(3, 3, 32, 32)
+    together = network(images)
+    for index, picture in enumerate(images.split(1)):
+        torch.testing.assert_close(network(picture)[0], together[index], rtol=1e-4, atol=1e-5)
+
+
+def test_a_flat_picture_stays_flat() -> None:
+    """Zero variance must not blow rounding up to blobs, nor the paddings leave a frame."""
+    torch.manual_seed(0)
+    network = JohnsonNetwork(width=8, blocks=2)
+    for value in (0.0, 0.5, 1.0):
+        output = network(torch.full((1, 3, 96, 64), value))
+        assert output.std(dim=(2, 3)).max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"architecture": "unet"}, "no transform network 'unet'"),
+        ({"architecture": "johnson", "depth": 3}, "depth"),
+        ({"architecture": "johnson", "norm": "layer"}, "instance or batch"),
+    ],
+)
+def test_mistakes_are_one_clear_line(arguments: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build_transform_network(**arguments)
