@@ -1,0 +1,163 @@
+"""The perceptual loss (Johnson et al. 2016): content, style and total-variation terms over named layers."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fst.errors import UserError
+from fst.networks.vgg import LossNetwork
+
+CONVENTIONS = ("relative", "johnson", "gatys")
+REDUCTIONS = ("mean", "sum")
+_TINY = 1e-12  # keeps the relative terms finite where a picture has no features at all
+
+
+def gram_matrix(features: Tensor) -> Tensor:
+    """`F Fᵀ / (C·H·W)` of `(B, C, H, W)` features: `(B, C, C)`, float32 (Johnson et al. 2016, eq. 3).
+
+    >>> gram_matrix(torch.ones(1, 2, 3, 3))
+    tensor([[[0.5000, 0.5000],
+             [0.5000, 0.5000]]])
+    """
+    _, channels, height, width = features.shape
+    with torch.autocast(features.device.type, enabled=False):
+        flat = features.float().flatten(2)
+        return flat @ flat.transpose(1, 2) / (channels * height * width)
+
+
+def content_term(features: Tensor, target: Tensor, convention: str = "relative") -> Tensor:
+    """Distance of `(B, C, H, W)` features from the content picture's, a scalar averaged over the batch.
+
+    `relative`: `‖F−P‖² / ‖P‖²`; `johnson`: mean squared error (eq. 2); `gatys`: `½ Σ (F−P)²` (Gatys et al., eq. 1).
+    """
+    features, target = features.float(), target.float()
+    if convention == "johnson":
+        return F.mse_loss(features, target)
+    squared = (features - target).square().flatten(1).sum(1)
+    if convention == "gatys":
+        return squared.mean() / 2
+    return (squared / target.square().flatten(1).sum(1).clamp_min(_TINY)).mean()
+
+
+def style_term(gram: Tensor, target: Tensor, convention: str = "relative") -> Tensor:
+    """Distance of `(B, C, C)` Gram matrices from the style picture's `(1, C, C)`, a scalar averaged over the batch.
+
+    `relative`: `‖G−A‖² / ‖A‖²`; `johnson`: `‖G−A‖²` (eq. 4); `gatys`: `Σ (G'−A')² / (4 N² M²)` with `G' = F Fᵀ`
+    (Gatys et al., eq. 4), which in Gram matrices divided by C·H·W is `‖G−A‖² / 4`. That form needs no equal sizes
+    of the two pictures, where the paper's own does.
+    """
+    squared = (gram - target).square().sum((1, 2))
+    if convention == "relative":
+        squared = squared / target.square().sum((1, 2)).clamp_min(_TINY)
+    elif convention == "gatys":
+        squared = squared / 4
+    return squared.mean()
+
+
+def total_variation(images: Tensor) -> Tensor:
+    """Mean squared difference of neighbouring pixels of `(B, 3, H, W)`, rows and columns added: a scalar.
+
+    The regulariser of Johnson et al. 2016 (section 3.2), as a mean so that its weight suits every picture size.
+    """
+    images = images.float()
+    vertical, horizontal = images.diff(dim=2), images.diff(dim=3)
+    return vertical.square().mean() + horizontal.square().mean()
+
+
+def range_excess(images: Tensor) -> Tensor:
+    """Mean square of how far values lie outside [0, 1]: a scalar. Keeps a linear output in range without a
+    saturating function, in whose flat ends a dead spot gets no gradient."""
+    images = images.float()
+    return (images - images.clamp(0, 1)).square().mean()
+
+
+class LossWeights(NamedTuple):
+    """Weights of the four terms in the sum that is minimised."""
+
+    content: float = 1.0
+    style: float = 1.0
+    tv: float = 0.0
+    range: float = 0.0
+
+
+class PerceptualLoss(nn.Module):
+    """Content, style, total-variation and range terms of stylized pictures.
+
+    Args:
+        loss_network: must read all layers named below.
+        style_image: `(1, 3, H, W)` in [0, 1]; its Gram matrices are measured once and kept as buffers.
+        content_layers: layer name to weight.
+        style_layers: layer name to weight.
+        weights: of the four terms.
+        convention: `relative`, `johnson` or `gatys`; see `content_term` and `style_term`.
+        reduction: over the layers of a term: weighted `mean`, so that a set's weight does not grow with its
+            size, or weighted `sum`.
+
+    Raises:
+        UserError: unknown convention or reduction, a negative weight, or a layer set without weight.
+    """
+
+    def __init__(
+        self,
+        loss_network: LossNetwork,
+        style_image: Tensor,
+        content_layers: Mapping[str, float],
+        style_layers: Mapping[str, float],
+        weights: LossWeights,
+        convention: str = "relative",
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__()
+        for key, value, choices in (("convention", convention, CONVENTIONS), ("reduction", reduction, REDUCTIONS)):
+            if value not in choices:
+                raise UserError(f"loss.{key} is '{value}'; it can be {', '.join(choices)}")
+        self.loss_network = loss_network
+        self.weights, self.convention = weights, convention
+        self.content_layers = _layer_weights("content", content_layers, reduction)
+        self.style_layers = _layer_weights("style", style_layers, reduction)
+        if min(weights) < 0:
+            raise UserError(f"loss weights must not be negative: {weights._asdict()}")
+        with torch.no_grad():
+            for layer, features in loss_network(style_image, self.style_layers).items():
+                self.register_buffer(f"_style_{layer}", gram_matrix(features), persistent=False)
+
+    @torch.no_grad()
+    def content_targets(self, content: Tensor) -> dict[str, Tensor]:
+        """Features of the content pictures, no deeper than the deepest content layer and without a graph."""
+        return self.loss_network(content, self.content_layers)
+
+    def forward(self, stylized: Tensor, content_targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """All terms by name, each a scalar: `loss` (what is minimised), `content`, `style`, `tv`, `range`, and
+        `content/LAYER` and `style/LAYER`. All but `loss` are given before the term's weight."""
+        features = self.loss_network(stylized, {*self.content_layers, *self.style_layers})
+        with torch.autocast(stylized.device.type, enabled=False):
+            by_layer = {
+                f"content/{layer}": content_term(features[layer], content_targets[layer], self.convention)
+                for layer in self.content_layers
+            } | {
+                f"style/{layer}": style_term(
+                    gram_matrix(features[layer]), self.get_buffer(f"_style_{layer}"), self.convention
+                )
+                for layer in self.style_layers
+            }
+            zero = stylized.new_zeros((), dtype=torch.float32)
+            terms = {
+                "content": sum((w * by_layer[f"content/{layer}"] for layer, w in self.content_layers.items()), zero),
+                "style": sum((w * by_layer[f"style/{layer}"] for layer, w in self.style_layers.items()), zero),
+                "tv": total_variation(stylized),
+                "range": range_excess(stylized),
+            }
+            loss = sum((weight * terms[name] for name, weight in self.weights._asdict().items() if weight), zero)
+        return {"loss": loss, **terms, **by_layer}
+
+
+def _layer_weights(term: str, layers: Mapping[str, float], reduction: str) -> dict[str, float]:
+    """Weights by layer, adding up to one for `mean`."""
+    if any(weight < 0 for weight in layers.values()):
+        raise UserError(f"layers.{term} has a negative weight: {dict(layers)}")
+    kept = {layer: float(weight) for layer, weight in layers.items() if weight}
+    divisor = sum(kept.values()) if reduction == "mean" else 1.0
+    return {layer: weight / divisor for layer, weight in kept.items()}

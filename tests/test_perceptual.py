@@ -1,0 +1,193 @@
+"""The loss against a few lines of NumPy, and against the peers' own arithmetic."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from fst.errors import UserError
+from fst.networks.vgg import LossNetwork
+from fst.perceptual import (
+    CONVENTIONS,
+    LossWeights,
+    PerceptualLoss,
+    content_term,
+    gram_matrix,
+    range_excess,
+    style_term,
+    total_variation,
+)
+
+LAYERS = {"relu1_2": 1.0, "relu2_2": 1.0}
+
+
+def make_loss(**changes: object) -> PerceptualLoss:
+    arguments = {
+        "loss_network": LossNetwork("vgg16", ["relu1_2", "relu2_2"], "random"),
+        "style_image": torch.rand(1, 3, 40, 48, generator=torch.Generator().manual_seed(5)),
+        "content_layers": {"relu2_2": 1.0},
+        "style_layers": LAYERS,
+        "weights": LossWeights(content=1.0, style=2.0, tv=3.0, range=4.0),
+    }
+    return PerceptualLoss(**arguments | changes)
+
+
+def test_gram_of_a_known_tensor() -> None:
+    features = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]], [[0.0, 1.0], [0.0, -1.0]]]])
+    # F Fᵀ = [[30, -2], [-2, 2]], C·H·W = 8
+    assert torch.equal(gram_matrix(features), torch.tensor([[[3.75, -0.25], [-0.25, 0.25]]]))
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_conventions_against_numpy(convention: str) -> None:
+    rng = np.random.default_rng(0)
+    y, x, s = (rng.normal(size=(b, 5, 6, 7)) for b in (2, 2, 1))
+    contents, styles = [], []
+    for picture, target in zip(y, x, strict=True):
+        f, p, a = (t.reshape(5, 42) for t in (picture, target, s[0]))
+        g, h = f @ f.T, a @ a.T  # Gatys' Gram matrices, not divided
+        if convention == "relative":
+            contents.append(((f - p) ** 2).sum() / (p**2).sum())
+            styles.append(((g - h) ** 2).sum() / (h**2).sum())
+        elif convention == "johnson":
+            contents.append(((f - p) ** 2).mean())
+            styles.append((((g - h) / (5 * 42)) ** 2).sum())
+        else:
+            contents.append(((f - p) ** 2).sum() / 2)
+            styles.append(((g - h) ** 2).sum() / (4 * 5**2 * 42**2))
+    y, x, s = (torch.from_numpy(t).float() for t in (y, x, s))
+    assert content_term(y, x, convention).item() == pytest.approx(np.mean(contents), rel=1e-5)
+    term = style_term(gram_matrix(y), gram_matrix(s), convention)
+    assert term.item() == pytest.approx(np.mean(styles), rel=1e-5)
+
+
+def test_total_variation_and_range_of_known_pictures() -> None:
+    images = torch.zeros(1, 3, 2, 2)
+    images[..., 0, 0] = 2.0
+    # one of two vertical and one of two horizontal differences is 2: means 2 + 2
+    assert total_variation(images).item() == 4.0
+    # one of four pixels exceeds 1 by 1
+    assert range_excess(images).item() == 0.25
+    assert range_excess(torch.rand(1, 3, 8, 8)).item() == 0.0
+
+
+def test_terms_add_up_and_are_named_by_layer() -> None:
+    loss = make_loss()
+    content = torch.rand(2, 3, 32, 32)
+    stylized = torch.rand(2, 3, 32, 32) * 1.5
+    terms = loss(stylized, loss.content_targets(content))
+    assert list(terms) == [
+        "loss",
+        "content",
+        "style",
+        "tv",
+        "range",
+        "content/relu2_2",
+        "style/relu1_2",
+        "style/relu2_2",
+    ]
+    assert terms["style"].item() == pytest.approx((terms["style/relu1_2"] + terms["style/relu2_2"]).item() / 2)
+    parts = terms["content"] + 2 * terms["style"] + 3 * terms["tv"] + 4 * terms["range"]
+    assert terms["loss"].item() == pytest.approx(parts.item())
+    assert all(term.dtype == torch.float32 and term.ndim == 0 for term in terms.values())
+
+
+def test_layer_weights_and_reductions() -> None:
+    content, stylized = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32)
+    weighted = {"relu1_2": 3.0, "relu2_2": 1.0}
+    for reduction, divisor in (("mean", 4.0), ("sum", 1.0)):
+        loss = make_loss(style_layers=weighted, reduction=reduction)
+        terms = loss(stylized, loss.content_targets(content))
+        expected = (3 * terms["style/relu1_2"] + terms["style/relu2_2"]) / divisor
+        assert terms["style"].item() == pytest.approx(expected.item())
+    assert list(make_loss(style_layers={"relu1_2": 0.0, "relu2_2": 1.0}).style_layers) == ["relu2_2"]
+
+
+def test_the_style_picture_itself_has_no_style_error_and_a_photo_no_content_error() -> None:
+    style = torch.rand(1, 3, 48, 40)
+    loss = make_loss(style_image=style)
+    terms = loss(style, loss.content_targets(style))
+    assert terms["style"].item() < 1e-10
+    assert terms["content"].item() == 0.0
+
+
+def test_relative_terms_do_not_depend_on_the_loss_networks_scale() -> None:
+    content, stylized = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32)
+    plain, scaled = make_loss(), make_loss()
+    network = LossNetwork("vgg16", LAYERS, "random")
+    network.conv1_1_weight *= 7.0  # random weights have no bias, so all features scale
+    scaled = make_loss(loss_network=network)
+    first, second = (loss(stylized, loss.content_targets(content)) for loss in (plain, scaled))
+    for name in ("content", "style"):
+        assert first[name].item() == pytest.approx(second[name].item(), rel=1e-4)
+
+
+def test_johnson_with_the_right_layer_weights_is_pytorch_examples_loss() -> None:
+    """Their Gram loss is a mean over C² entries, the paper's a sum: layer weights of 1/C² turn one into the other."""
+    network = LossNetwork("vgg16", LAYERS, "random")
+    style, content, stylized = torch.rand(1, 3, 32, 32), torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)
+    loss = PerceptualLoss(
+        network,
+        style,
+        {"relu2_2": 1.0},
+        {"relu1_2": 1 / 64**2, "relu2_2": 1 / 128**2},
+        LossWeights(content=1e5, style=1e10),
+        "johnson",
+        "sum",
+    )
+
+    def gram(y: torch.Tensor) -> torch.Tensor:
+        b, c, h, w = y.shape
+        return y.view(b, c, h * w).bmm(y.view(b, c, h * w).transpose(1, 2)) / (c * h * w)
+
+    of_y, of_x, of_s = (
+        {k: v.contiguous() for k, v in network(t).items()} for t in (stylized, content, style.expand(2, -1, -1, -1))
+    )
+    expected = 1e5 * F.mse_loss(of_y["relu2_2"], of_x["relu2_2"])
+    expected += 1e10 * sum(F.mse_loss(gram(of_y[layer]), gram(of_s[layer])) for layer in LAYERS)
+    assert loss(stylized, loss.content_targets(content))["loss"].item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_gradient_of_the_terms(convention: str) -> None:
+    """Against finite differences, in float64 on the pure functions' own arithmetic."""
+    generator = torch.Generator().manual_seed(0)
+    loss = make_loss(convention=convention)
+    content = torch.rand(1, 3, 8, 8, generator=generator)
+    stylized = (torch.rand(1, 3, 8, 8, generator=generator) * 1.4 - 0.2).requires_grad_()
+    targets = loss.content_targets(content)
+    (gradient,) = torch.autograd.grad(loss(stylized, targets)["loss"], stylized)
+    direction = gradient / gradient.norm()
+    step = 1e-2
+    with torch.no_grad():
+        ahead, behind = (loss(stylized + sign * step * direction, targets)["loss"] for sign in (1, -1))
+    assert ((ahead - behind) / (2 * step)).item() == pytest.approx(gradient.norm().item(), rel=0.03)
+
+
+def test_style_targets_are_buffers_that_move_but_are_not_saved() -> None:
+    loss = make_loss()
+    assert {name for name, _ in loss.named_buffers(recurse=False)} == {"_style_relu1_2", "_style_relu2_2"}
+    assert not loss.state_dict()
+    assert not list(loss.parameters())
+
+
+def test_the_arithmetic_stays_in_float32_under_autocast() -> None:
+    features = torch.full((1, 4, 64, 64), 1.001).to(torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        gram = gram_matrix(features)
+        term = content_term(features, features + 1)
+    assert gram.dtype == term.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"convention": "huber"}, "loss.convention is 'huber'"),
+        ({"reduction": "max"}, "loss.reduction is 'max'"),
+        ({"style_layers": {"relu1_2": -1.0}}, "negative"),
+        ({"weights": LossWeights(style=-1.0)}, "negative"),
+    ],
+)
+def test_mistakes_are_one_clear_line(changes: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make_loss(**changes)
