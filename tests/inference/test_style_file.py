@@ -1,0 +1,167 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from fst.inference.style_file import (
+    StyleFileError,
+    StyleInfo,
+    find_style,
+    list_styles,
+    load_style,
+    read_info,
+    save_style,
+)
+from fst.networks.transform import build_transform_network
+
+ARGUMENTS = {"width": 4, "blocks": 1, "norm": "instance"}
+
+
+def description(path: Path) -> dict:
+    with safe_open(path, "pt") as file:
+        return json.loads(file.metadata()["fst"])
+
+
+def rewrite(source: Path, target: Path, changes: dict) -> Path:
+    """The same weights with another description; a change to None takes the entry out."""
+    document = description(source) | changes
+    document = {key: value for key, value in document.items() if value is not None}
+    save_file(load_file(source), target, {"fst": json.dumps(document)})
+    return target
+
+
+def test_round_trip_is_exact(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    network = build_transform_network("johnson", **ARGUMENTS)
+    info = StyleInfo(
+        name="night",
+        architecture="johnson",
+        arguments=ARGUMENTS,
+        layers={"content": {"relu2_2": 1.0}, "style": {"relu1_2": 0.5}},
+        loss={"convention": "relative", "reduction": "mean", "weights": {"style": 15.0}},
+        loss_network={"architecture": "vgg16", "weights": "imagenet", "pooling": "max"},
+        steps=7,
+        batch_size=4,
+        image_size=256,
+        style_size=512,
+        scores={"content": 0.1},
+    )
+    save_style(tmp_path / "night.safetensors", network, info)
+    loaded, read = load_style(tmp_path / "night.safetensors")
+    assert read == info == read_info(tmp_path / "night.safetensors")
+    assert not loaded.training
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, loaded.state_dict()[name])
+    images = torch.rand(1, 3, 33, 21)
+    assert torch.equal(network.eval()(images), loaded(images))
+
+
+def test_half_precision_files_load_as_float32(tmp_path: Path) -> None:
+    network = build_transform_network("johnson", **ARGUMENTS)
+    info = StyleInfo(name="small", architecture="johnson", arguments=ARGUMENTS)
+    save_style(tmp_path / "small.safetensors", network, info, torch.float16)
+    loaded, _ = load_style(tmp_path / "small.safetensors")
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
+    images = torch.rand(1, 3, 32, 32)
+    assert (network.eval()(images) - loaded(images)).abs().max() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format_version": 2}, "written in style format 2, this fst reads up to 1; update fst"),
+        ({"format_version": "1"}, "update fst"),
+        ({"_target_": "os.system"}, "unknown entries in its description: _target_"),
+        ({"architecture": "os.system"}, "no transform network 'os.system'"),
+        ({"architecture": None}, "incomplete"),
+        ({"name": 5}, "'name' in its description is not str"),
+        ({"steps": "many"}, "'steps' in its description is not int"),
+        ({"layers": []}, "'layers' in its description is not dict"),
+        ({"arguments": {**ARGUMENTS, "width": 8}}, "has shape"),
+        ({"arguments": {**ARGUMENTS, "width": 10**9}}, "width=1000000000 is out of range"),
+        ({"arguments": {**ARGUMENTS, "blocks": 2}}, "do not fit its description"),
+        ({"arguments": {**ARGUMENTS, "depth": 2}}, "depth"),
+        ({"arguments": {**ARGUMENTS, "width": [4]}}, "out of range"),
+    ],
+)
+def test_descriptions_that_lie_are_one_clear_line(
+    style_file: Path, tmp_path: Path, changes: dict, message: str
+) -> None:
+    path = rewrite(style_file, tmp_path / "odd.safetensors", changes)
+    with pytest.raises(StyleFileError, match=f"odd.safetensors: .*{message}") as caught:
+        load_style(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_and_foreign_files_are_one_clear_line(style_file: Path, tmp_path: Path) -> None:
+    whole = style_file.read_bytes()
+    files = {
+        "empty": b"",
+        "cut": whole[: len(whole) // 2],
+        "header": whole[:40],
+        "text": b"no style at all",
+        "giant": b"\xff" * 64,
+        "pickle": b"PK\x03\x04" + whole[4:],
+    }
+    for name, content in files.items():
+        path = tmp_path / f"{name}.safetensors"
+        path.write_bytes(content)
+        with pytest.raises(StyleFileError, match=rf"{name}\.safetensors: ") as caught:
+            load_style(path)
+        assert "\n" not in str(caught.value)
+    save_file({"weight": torch.zeros(1)}, tmp_path / "foreign.safetensors")
+    with pytest.raises(StyleFileError, match="not a style that fst train wrote"):
+        load_style(tmp_path / "foreign.safetensors")
+    save_file({"weight": torch.zeros(1)}, tmp_path / "json.safetensors", {"fst": "{"})
+    with pytest.raises(StyleFileError, match="description is damaged"):
+        load_style(tmp_path / "json.safetensors")
+    with pytest.raises(StyleFileError, match="no such style file"):
+        load_style(tmp_path / "missing.safetensors")
+
+
+def test_spoiled_weights_are_refused(tmp_path: Path) -> None:
+    network = build_transform_network("johnson", **ARGUMENTS)
+    next(network.parameters()).data[0] = float("nan")
+    save_style(tmp_path / "nan.safetensors", network, StyleInfo("nan", "johnson", ARGUMENTS))
+    with pytest.raises(StyleFileError, match="NaN"):
+        load_style(tmp_path / "nan.safetensors")
+
+
+def test_every_field_is_written(style_file: Path) -> None:
+    assert set(description(style_file)) == {field.name for field in dataclasses.fields(StyleInfo)}
+
+
+def test_names_are_found_among_bundled_and_trained_styles(
+    style_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundled = tmp_path / "bundled"
+    bundled.mkdir()
+    (bundled / "tiny.safetensors").write_bytes(style_file.read_bytes())
+    monkeypatch.setattr("fst.inference.style_file.resource_folder", lambda name: bundled)
+    monkeypatch.chdir(tmp_path)
+    assert find_style("tiny") == bundled / "tiny.safetensors"
+    for stamp in (2, 1):
+        run = Path("outputs", "tiny", f"run{stamp}")
+        run.mkdir(parents=True)
+        (run / "tiny.safetensors").write_bytes(style_file.read_bytes())
+        import os
+
+        os.utime(run / "tiny.safetensors", (stamp, stamp))
+    assert find_style("tiny") == Path("outputs/tiny/run2/tiny.safetensors"), "the newest of one's own goes first"
+    assert list(list_styles()) == ["tiny"]
+    assert find_style(style_file) == style_file
+    with pytest.raises(StyleFileError, match="no style 'nope'; there are: tiny"):
+        find_style("nope")
+
+
+def test_bundled_styles_load() -> None:
+    from fst.resources import resource_folder
+
+    for path in resource_folder("checkpoints").glob("*.safetensors"):
+        network, info = load_style(path)
+        assert info.name == path.stem
+        assert network(torch.rand(1, 3, 32, 32)).isfinite().all()

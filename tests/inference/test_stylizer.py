@@ -1,0 +1,124 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fst.errors import RunError, UserError
+from fst.images import to_pil, to_tensor
+from fst.inference.style_file import load_style
+from fst.inference.stylizer import Stylizer
+from tests.conftest import make_picture
+
+
+@pytest.fixture
+def stylizer(style_file: Path) -> Stylizer:
+    return Stylizer(style_file, device="cpu")
+
+
+def test_the_same_kind_comes_back(stylizer: Stylizer) -> None:
+    picture = make_picture(45, 31)
+    painted = stylizer(picture)
+    assert isinstance(painted, Image.Image)
+    assert (painted.mode, painted.size) == ("RGB", (45, 31))
+    array = stylizer(np.asarray(picture))
+    assert (array.dtype, array.shape) == (np.uint8, (31, 45, 3))
+    tensor = stylizer(to_tensor(picture))
+    assert (tensor.dtype, tensor.shape) == (torch.float32, (1, 3, 31, 45))
+    assert np.array_equal(array, np.asarray(painted))
+    assert to_pil(tensor).tobytes() == painted.tobytes()
+    assert not np.array_equal(array, np.asarray(picture))
+
+
+def test_it_is_the_network_as_trained(stylizer: Stylizer, style_file: Path) -> None:
+    network, _ = load_style(style_file)
+    images = torch.rand(2, 3, 40, 56)
+    expected, painted = network(images), stylizer(images)
+    psnr = -10 * (expected - painted).square().mean().log10()
+    assert psnr > 40  # bfloat16 where that is fast
+
+
+def test_a_batch_equals_its_pictures(stylizer: Stylizer) -> None:
+    images = torch.rand(2, 3, 32, 48)
+    together = stylizer(images)
+    for index in range(2):
+        torch.testing.assert_close(stylizer(images[index : index + 1])[0], together[index], rtol=0, atol=0.02)
+
+
+def test_transparency_is_kept_and_what_lies_under_it_unseen(stylizer: Stylizer) -> None:
+    picture = make_picture(32, 32).convert("RGBA")
+    mask = Image.new("L", (32, 32), 255)
+    mask.paste(0, (0, 0, 16, 32))
+    picture.putalpha(mask)
+    hidden = picture.copy()
+    hidden.paste((255, 0, 255, 0), (0, 0, 16, 32))
+    painted = stylizer(picture)
+    assert painted.mode == "RGBA"
+    assert painted.getchannel("A").tobytes() == mask.tobytes()
+    assert stylizer(hidden).tobytes() == painted.tobytes()
+
+
+def test_other_modes_are_converted(stylizer: Stylizer) -> None:
+    assert stylizer(make_picture(20, 20).convert("L")).mode == "RGB"
+
+
+def test_size_scales_the_longer_side(style_file: Path) -> None:
+    small = Stylizer(style_file, "cpu", size=24)
+    assert small(make_picture(96, 64)).size == (24, 16)
+    assert small(torch.rand(1, 3, 64, 96)).shape == (1, 3, 16, 24)
+
+
+def test_strength_blends(style_file: Path, stylizer: Stylizer) -> None:
+    images = torch.rand(1, 3, 32, 32)
+    assert torch.equal(Stylizer(style_file, "cpu", strength=0)(images), images)
+    half = Stylizer(style_file, "cpu", strength=0.5)(images)
+    torch.testing.assert_close(half, (images + stylizer(images)) / 2)
+
+
+def test_kept_colours_are_the_pictures(style_file: Path) -> None:
+    images = torch.rand(1, 3, 32, 32) * 0.1 + 0.45
+    painted = Stylizer(style_file, "cpu", keep_colors=True)(images)
+    chroma = images - images.mean(1, keepdim=True)
+    inside = ((painted > 0) & (painted < 1)).all(1, keepdim=True)
+    assert inside.any()
+    difference = (painted - painted.mean(1, keepdim=True) - chroma) * inside
+    assert difference.abs().max() < 1e-5
+
+
+def test_no_gradient_is_kept(stylizer: Stylizer) -> None:
+    assert not stylizer(torch.rand(1, 3, 16, 16)).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"strength": 1.5}, "strength is 1.5"),
+        ({"size": 0}, "size is 0"),
+        ({"device": "abacus"}, "no device 'abacus'"),
+        ({"device": "cuda:77"}, "no device 'cuda:77'"),
+    ],
+)
+def test_bad_options_are_one_clear_line(style_file: Path, options: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Stylizer(style_file, **options)
+
+
+def test_bad_pictures_are_one_clear_line(stylizer: Stylizer) -> None:
+    with pytest.raises(UserError, match="a 9×40 picture is too small"):
+        stylizer(make_picture(9, 40))
+    with pytest.raises(UserError, match="uint8"):
+        stylizer(np.zeros((20, 20, 3), dtype=np.float32))
+    with pytest.raises(UserError, match="float"):
+        stylizer(torch.zeros(3, 20, 20))
+    with pytest.raises(UserError, match="cannot stylize a str"):
+        stylizer("photo.jpg")
+
+
+def test_running_out_of_memory_is_one_clear_line(stylizer: Stylizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(stylizer.network, "forward", exhausted)
+    with pytest.raises(RunError, match="not enough memory for 20×30 pixels"):
+        stylizer(make_picture(20, 30))
