@@ -1,0 +1,156 @@
+"""What happens around the steps: progress, sample strips, and stopping without losing anything."""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from fst.errors import RunError
+from fst.images import contact_sheet, to_pil, to_uint8, write_image
+
+
+class Progress(pl.Callback):
+    """A bar over the steps with the loss terms and pictures per second; the latter goes to the logger, too.
+
+    Terms are read off the device every `every` steps only: no other step waits for a metric.
+    """
+
+    def __init__(self, every: int) -> None:
+        self._every = every
+        self._bar: tqdm | None = None
+        self._pictures, self._since = 0, 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._bar = tqdm(
+            total=trainer.max_steps,
+            initial=trainer.global_step,
+            desc="training",
+            unit="step",
+            disable=not trainer.is_global_zero,
+            dynamic_ncols=True,
+        )
+        self._restart_clock()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Tensor, batch_idx: int
+    ) -> None:
+        assert self._bar is not None
+        self._pictures += len(batch) * trainer.world_size
+        self._bar.update(trainer.global_step - self._bar.n)
+        if trainer.global_step % self._every:
+            return
+        metrics = trainer.callback_metrics
+        rate = self._pictures / (time.perf_counter() - self._since)
+        terms = {name: f"{metrics[f'train/{name}'].item():.4g}" for name in ("loss", "content", "style")}
+        self._bar.set_postfix(terms | {"pictures/s": f"{rate:.3g}"})
+        for logger in trainer.loggers:
+            logger.log_metrics({"train/pictures_per_second": rate}, trainer.global_step)
+        self._restart_clock()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._restart_clock()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _restart_clock(self) -> None:
+        self._pictures, self._since = 0, time.perf_counter()
+
+
+class SampleStrip(pl.Callback):
+    """After each validation, the style, some validation photos and what the network makes of them: one PNG in
+    `folder`, and the same picture in TensorBoard."""
+
+    def __init__(self, style_image: Tensor, folder: Path, pictures: int = 4) -> None:
+        self._style_image, self._folder, self._most = style_image, folder, pictures
+        self._pairs: list[tuple[Tensor, Tensor]] = []
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._pairs = []
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Tensor, *_: Any
+    ) -> None:
+        self._pairs += list(zip(outputs["content"].split(1), outputs["stylized"].split(1), strict=True))
+        self._pairs = self._pairs[: self._most]
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.is_global_zero or not self._pairs:
+            return
+        contents, stylized = zip(*self._pairs, strict=True)
+        sheet = contact_sheet([contents, [*stylized, self._style_image]])
+        write_image(to_pil(sheet), self._folder / f"step_{trainer.global_step:06d}.png")
+        for logger in trainer.loggers:
+            if isinstance(logger, pl.loggers.TensorBoardLogger):
+                logger.experiment.add_image("val/stylized", to_uint8(sheet)[0], trainer.global_step, dataformats="HWC")
+
+
+class Interrupted(Exception):  # noqa: N818 (a request, not an error)
+    """Raised out of `Trainer.fit` after a signal, once the checkpoint is written."""
+
+    def __init__(self, signal_number: int, step: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signal_number).name} at step {step}")
+        self.exit_status = 128 + signal_number  # the shell's convention
+
+
+class SafeStop(pl.Callback):
+    """SIGINT and SIGTERM finish the step, save `checkpoint` and stop; a second signal stops at once. A loss that is
+    NaN or infinite stops the run, seen every `every` steps and before anything spoiled is saved."""
+
+    def __init__(self, checkpoint: Path, every: int) -> None:
+        self._checkpoint, self._every = checkpoint, every
+        self._signal: int | None = None
+        self._previous: dict[int, Any] = {}
+        self._finite = torch.tensor(True)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Around `Trainer.fit`, not within: Lightning puts back the handlers that it found."""
+        self._previous = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            self._restore_handlers()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Tensor, batch_idx: int
+    ) -> None:
+        # Stays on the device; looked at where the step waits anyway, and before each save.
+        self._finite = torch.isfinite(outputs["loss"]) & self._finite.to(outputs["loss"].device)
+        if trainer.global_step % self._every == 0:
+            self._check_finite(trainer)
+        if self._signal is not None:
+            trainer.save_checkpoint(self._checkpoint)
+            raise Interrupted(self._signal, trainer.global_step)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self._check_finite(trainer)
+
+    def _check_finite(self, trainer: pl.Trainer) -> None:
+        if not self._finite:
+            kept = (
+                f"the last good checkpoint is {self._checkpoint}" if self._checkpoint.exists() else "nothing saved yet"
+            )
+            raise RunError(
+                f"the loss became NaN or infinite by step {trainer.global_step}; {kept}. Try a lower "
+                "optimizer.algorithm.lr (a third), trainer.gradient_clip_val=1, or trainer.precision=32-true"
+            )
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._signal = number
+        self._restore_handlers()
+
+    def _restore_handlers(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,154 @@
+"""Photos to train on: a folder of pictures, nested or flat, in an endless order that any step can be resumed from."""
+
+import itertools
+import logging
+import os
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torchvision.transforms import v2
+
+from fst.errors import UserError
+from fst.images import ImageError, find_images, flatten_alpha, read_image
+
+log = logging.getLogger(__name__)
+
+# Crops cover from a third of the photo to all of it: at the small end they show what larger pictures look like.
+_CROP_AREA, _CROP_RATIO = (0.33, 1.0), (0.8, 1.25)
+_MOST_WORKERS = 8
+
+
+class PhotoDataset(Dataset[Tensor]):
+    """Random crops by position in an endless shuffled stream.
+
+    The crop at a position depends on `seed` and the position alone, so any number of workers and any resumed run
+    see the same pictures in the same order. A file that cannot be read is named once in a warning, and the next
+    one in the folder takes its place.
+
+    Args:
+        paths: pictures of any kind `fst.images` reads.
+        size: side of the square crops, in pixels.
+    """
+
+    def __init__(self, paths: list[Path], size: int, seed: int) -> None:
+        self.paths, self.size, self.seed = paths, size, seed
+        # Shared with the workers, so that a bad file is tried and named once, not once a worker and epoch.
+        self.unreadable = torch.zeros(len(paths), dtype=torch.bool).share_memory_()
+        self._augment = v2.Compose(
+            [v2.RandomResizedCrop(size, scale=_CROP_AREA, ratio=_CROP_RATIO), v2.RandomHorizontalFlip()]
+        )
+        self._epoch, self._order = -1, torch.empty(0)
+
+    def __getitem__(self, position: int) -> Tensor:
+        """The `(size, size, 3)` uint8 crop at `position`, any number from 0 up."""
+        epoch, place = divmod(position, len(self.paths))
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed(self.seed + epoch)
+            self._epoch, self._order = epoch, torch.randperm(len(self.paths), generator=generator)
+        first = int(self._order[place])
+        for offset in range(len(self.paths)):
+            index = (first + offset) % len(self.paths)
+            if self.unreadable[index]:
+                continue
+            try:
+                image = flatten_alpha(read_image(self.paths[index], at_least=2 * self.size))
+            except ImageError as error:
+                self.unreadable[index] = True
+                log.warning("left out: %s", error)
+                continue
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(hash((self.seed, position)))
+                return v2.functional.pil_to_tensor(self._augment(image)).permute(1, 2, 0)
+        raise UserError("none of the pictures can be read any more (data.root)")
+
+
+class PhotoDataModule(pl.LightningDataModule):
+    """Training crops and fixed validation crops from folders of pictures, as `(B, H, W, 3)` uint8 batches.
+
+    Args:
+        root: folder of training pictures; nested folders are searched.
+        size: side of the crops, in pixels.
+        batch_size: pictures a step.
+        seed: of the order and the crops.
+        workers: processes that decode; `None` for half of the cores, at most eight.
+        val_root: folder of validation pictures; `None` holds some of the training pictures out.
+        val_count: how many validation pictures.
+
+    Raises:
+        UserError: a folder is missing or holds no picture that can be read.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        size: int = 256,
+        batch_size: int = 4,
+        seed: int = 0,
+        workers: int | None = None,
+        val_root: str | None = None,
+        val_count: int = 8,
+    ) -> None:
+        super().__init__()
+        self.size, self.batch_size, self.val_count = size, batch_size, val_count
+        self.workers = min(_MOST_WORKERS, max(1, (os.cpu_count() or 1) // 2)) if workers is None else workers
+        paths = _find("data.root", root)
+        if val_root is None:
+            held_out = max(1, min(val_count, len(paths) // 10))
+            val_paths = paths[:: max(1, len(paths) // held_out)][:held_out]
+            paths = [path for path in paths if path not in set(val_paths)] or paths
+        else:
+            val_paths = _find("data.val_root", val_root)
+        self.photos = PhotoDataset(paths, size, seed)
+        self._val_paths = val_paths
+        self._validation: TensorDataset | None = None
+
+    def setup(self, stage: str) -> None:
+        if self._validation is None:
+            readable = (crop for crop in map(self._validation_crop, self._val_paths) if crop is not None)
+            crops = list(itertools.islice(readable, self.val_count))
+            if not crops:
+                raise UserError("none of the validation pictures can be read (data.val_root, or data.root without it)")
+            self._validation = TensorDataset(torch.stack(crops))
+            self.photos[0]  # a folder of nothing but damaged files ends here, not in a worker
+
+    def train_dataloader(self) -> DataLoader:
+        trainer = self.trainer
+        steps_done = trainer.global_step * trainer.accumulate_grad_batches if trainer else 0
+        return DataLoader(
+            self.photos,
+            self.batch_size,
+            sampler=itertools.count(steps_done * self.batch_size),
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def val_dataloader(self) -> DataLoader:
+        assert self._validation is not None, "setup() comes first"
+        return DataLoader(self._validation, self.batch_size, collate_fn=lambda rows: torch.stack([r[0] for r in rows]))
+
+    def report_unreadable(self) -> None:
+        """Say how many files were left out, if any."""
+        if count := int(self.photos.unreadable.sum()):
+            log.warning("%d of %d pictures could not be read and were left out", count, len(self.photos.paths))
+
+    def _validation_crop(self, path: Path) -> Tensor | None:
+        try:
+            image = flatten_alpha(read_image(path, at_least=self.size))
+        except ImageError as error:
+            log.warning("left out of validation: %s", error)
+            return None
+        crop = v2.functional.center_crop(v2.functional.resize(image, [self.size]), [self.size])
+        return v2.functional.pil_to_tensor(crop).permute(1, 2, 0).contiguous()
+
+
+def _find(key: str, folder: str) -> list[Path]:
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise UserError(f"{key}={folder}: no such folder; name a folder of photos, or get scripts/download_coco.py's")
+    if not (paths := find_images(root)):
+        raise UserError(f"{key}={folder}: no pictures in it or below it")
+    return paths

@@ -1,0 +1,81 @@
+"""The LightningModule: one transform network learning one style."""
+
+import math
+from collections.abc import Callable, Iterable
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from fst.images import from_uint8
+from fst.perceptual import PerceptualLoss
+
+
+class StyleTransferModule(pl.LightningModule):
+    """Trains `network` to minimise `loss` on photos.
+
+    Args:
+        network: an image transform network; the only thing in the checkpoint's state dict.
+        loss: the perceptual loss, style targets measured.
+        make_optimizer: called with the network's parameters.
+        warmup: share of the steps in which the learning rate rises linearly from zero.
+        final: share of the peak learning rate that a half cosine ends at; 1 keeps it constant.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: PerceptualLoss,
+        make_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        warmup: float = 0.0,
+        final: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.network, self.loss = network, loss
+        self._make_optimizer, self._warmup, self._final = make_optimizer, warmup, final
+
+    def setup(self, stage: str) -> None:
+        if self.trainer.precision == "bf16-mixed":
+            # Autocast alone would cast the frozen weights anew at every step.
+            self.loss.loss_network.use_dtype(torch.bfloat16)
+
+    def training_step(self, batch: Tensor, batch_index: int) -> Tensor:
+        terms, _, _ = self._terms(batch)
+        self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()}, batch_size=len(batch))
+        return terms["loss"]
+
+    def validation_step(self, batch: Tensor, batch_index: int) -> dict[str, Tensor]:
+        terms, content, stylized = self._terms(batch)
+        self.log_dict({f"val/{name}": term for name, term in terms.items()}, batch_size=len(batch))
+        return {"content": content, "stylized": stylized}
+
+    def _terms(self, batch: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        content = from_uint8(batch)
+        targets = self.loss.content_targets(content)
+        stylized = self.network(content)
+        return self.loss(stylized, targets), content, stylized
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        optimizer = self._make_optimizer(self.network.parameters())
+        steps = self.trainer.max_steps
+
+        def rate(step: int) -> float:
+            return learning_rate_factor(step, steps, self._warmup, self._final)
+
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, rate), "interval": "step"}}
+
+
+def learning_rate_factor(step: int, steps: int, warmup: float, final: float) -> float:
+    """Share of the peak learning rate at `step` of `steps`: linear warm-up, then half a cosine down to `final`.
+
+    >>> [round(learning_rate_factor(step, 100, warmup=0.1, final=0.0), 2) for step in (0, 4, 9, 10, 55, 99)]
+    [0.1, 0.5, 1.0, 1.0, 0.5, 0.0]
+    """
+    rising = warmup * steps
+    if step < rising:
+        return (step + 1) / (rising + 1) if rising < 1 else min(1.0, (step + 1) / rising)
+    progress = min(1.0, (step - rising) / max(1.0, steps - rising))
+    return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2

@@ -1,0 +1,253 @@
+"""The Hydra entry of `fst train`: one configuration in, one style file out."""
+
+import logging
+import os
+import pickle
+import re
+import sys
+import warnings
+import zipfile
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytorch_lightning as pl
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, InstantiationException
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
+from torch import Tensor
+
+from fst.errors import UserError, find_cause
+from fst.hardware import fast_dtype, keep_large_blocks, pick_device
+from fst.images import flatten_alpha, read_image, resize_longer_side, to_tensor
+from fst.inference.style_file import SUFFIX, StyleInfo, save_style
+from fst.networks.transform import build_transform_network
+from fst.networks.vgg import LossNetwork
+from fst.perceptual import LossWeights, PerceptualLoss
+from fst.resources import resource_folder
+from fst.training.callbacks import Interrupted, Progress, SafeStop, SampleStrip
+from fst.training.module import StyleTransferModule
+
+log = logging.getLogger(__name__)
+
+_CHECKPOINTS, _LAST = "checkpoints", "last.ckpt"
+
+
+def train(config: DictConfig, folder: Path) -> Path:
+    """Train one style as `config` says, with everything it writes in `folder`.
+
+    Returns:
+        The style file's path.
+
+    Raises:
+        UserError: something in the configuration cannot be.
+        RunError: the loss diverged.
+        Interrupted: by a signal, after the checkpoint was written.
+    """
+    keep_large_blocks()
+    pl.seed_everything(config.seed, verbose=False)
+    style_image = _read_style(config)
+    module = build_module(config, style_image)
+    data = instantiate(config.data)
+    checkpoint = folder / _CHECKPOINTS / _LAST
+    safe_stop = SafeStop(checkpoint, config.trainer.log_every_n_steps)
+    trainer = _build_trainer(config, folder, style_image, safe_stop)
+    try:
+        if config.ckpt_path is None:
+            trainer.validate(module, data, verbose=False)  # the curves' and strips' "before"
+        resume = None if config.ckpt_path is None else find_checkpoint(config.name, config.ckpt_path)
+        with safe_stop.listening():
+            _fit(trainer, module, data, resume)
+        trainer.save_checkpoint(checkpoint)  # the last steps, too, can be gone on from
+        scores = trainer.validate(module, data, verbose=False)[0]
+    finally:
+        data.report_unreadable()
+    path = folder / f"{config.name}{SUFFIX}"
+    save_style(path, module.network, _describe(config, trainer.global_step, scores))
+    return path
+
+
+def build_module(config: DictConfig, style_image: Tensor) -> StyleTransferModule:
+    """The transform network and its perceptual loss, as the configuration's groups say."""
+    layers = config.layers
+    loss = PerceptualLoss(
+        LossNetwork(layers=[*layers.content, *layers.style], **config.loss_network),
+        style_image,
+        layers.content,
+        layers.style,
+        LossWeights(**config.loss.weights),
+        config.loss.convention,
+        config.loss.reduction,
+    )
+    optimizer = config.optimizer
+    return StyleTransferModule(
+        build_transform_network(**config.model),
+        loss,
+        instantiate(optimizer.algorithm),
+        optimizer.warmup,
+        optimizer.final,
+    )
+
+
+def run_folder(name: str, ckpt_path: str | None) -> Path:
+    """Where a run writes: `outputs/NAME/TIMESTAMP`, or the folder of the run that it goes on with.
+
+    Raises:
+        UserError: there is no such checkpoint.
+    """
+    if ckpt_path is not None:
+        checkpoint = find_checkpoint(name, ckpt_path)
+        if checkpoint.parent.name == _CHECKPOINTS:
+            return checkpoint.parent.parent
+    return Path("outputs", name, datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
+
+
+def find_checkpoint(name: str, ckpt_path: str) -> Path:
+    """The checkpoint meant by `last` (of the newest run of that name) or by a path.
+
+    Raises:
+        UserError: there is none.
+    """
+    if ckpt_path != "last":
+        if not Path(ckpt_path).is_file():
+            raise UserError(f"ckpt_path={ckpt_path}: no such checkpoint; ckpt_path=last takes the newest run's")
+        return Path(ckpt_path)
+    found = sorted(Path("outputs", name).glob(f"*/{_CHECKPOINTS}/{_LAST}"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise UserError(f"ckpt_path=last: no run of '{name}' below outputs has a checkpoint; leave it out to start one")
+    return found[-1]
+
+
+def _read_style(config: DictConfig) -> Tensor:
+    image = flatten_alpha(read_image(Path(config.style.image).expanduser()))
+    return to_tensor(resize_longer_side(image, config.style.size))
+
+
+def _build_trainer(config: DictConfig, folder: Path, style_image: Tensor, safe_stop: SafeStop) -> pl.Trainer:
+    # Lightning's remarks on what this program does on purpose.
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings(
+        "ignore", module="pytorch_lightning", message=".*(num_workers|does not have many workers).*"
+    )
+    warnings.filterwarnings("ignore", message=".*(LeafSpec|exists and is not empty|GPU available).*")
+    precision = config.trainer.precision
+    if precision == "auto":
+        device = pick_device("cpu" if config.trainer.accelerator == "cpu" else "auto")
+        precision = "bf16-mixed" if fast_dtype(device) is torch.bfloat16 else "32-true"
+    logger = instantiate(config.logger)
+    callbacks = [
+        Progress(config.trainer.log_every_n_steps),
+        SampleStrip(style_image, folder / "samples"),
+        safe_stop,
+        # One file, replaced as a whole each time.
+        ModelCheckpoint(
+            folder / _CHECKPOINTS,
+            Path(_LAST).stem,
+            every_n_train_steps=config.checkpoint_every,
+            enable_version_counter=False,
+        ),
+        *([LearningRateMonitor("step")] if logger else []),
+    ]
+    return instantiate(
+        config.trainer,
+        precision=precision,
+        callbacks=callbacks,
+        logger=logger,
+        default_root_dir=folder,
+        max_epochs=-1,  # the stream of photos is endless: steps count
+        val_check_interval=config.val_every,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+
+
+def _fit(trainer: pl.Trainer, module: StyleTransferModule, data: pl.LightningDataModule, resume: Path | None) -> None:
+    try:
+        # Tensors and plain values only: a checkpoint from elsewhere runs no code.
+        trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+    except (pickle.UnpicklingError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
+        if resume is None or trainer.fit_loop.epoch_loop.batch_progress.current.ready:
+            raise
+        reason = str(error).splitlines()[0]
+        raise UserError(f"ckpt_path={resume}: not a checkpoint of this configuration, or damaged ({reason})") from error
+
+
+def _describe(config: DictConfig, steps: int, scores: Mapping[str, float]) -> StyleInfo:
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    model = dict(plain["model"])
+    network = plain["loss_network"]
+    return StyleInfo(
+        name=config.name,
+        architecture=model.pop("architecture"),
+        arguments=model,
+        layers={term: plain["layers"][term] for term in ("content", "style")},
+        loss=plain["loss"],
+        loss_network=network | {"weights": Path(network["weights"]).name},  # a folder's name is nobody's business
+        steps=steps,
+        batch_size=config.data.batch_size,
+        image_size=config.data.size,
+        style_size=config.style.size,
+        scores={name.removeprefix("val/"): float(score) for name, score in scores.items()},
+    )
+
+
+def _config_error(error: Exception) -> UserError:
+    """Hydra's several lines as one."""
+    text = " ".join(str(error).split())
+    if missing := re.search(r"[Mm]issing mandatory value: ([\w.]+)", text):
+        return UserError(f"{missing[1]} is missing: fst train style.image=PAINTING data.root=PHOTOS")
+    return UserError(text)
+
+
+def main(arguments: list[str]) -> None:
+    """`fst train`: what Hydra makes of the command line, one run or (with `-m`) a sweep of them.
+
+    Raises:
+        UserError, RunError, Interrupted: the first run's that failed; a sweep does its other runs all the same.
+    """
+    OmegaConf.register_new_resolver("stem", lambda path: Path(path).stem, replace=True)
+    OmegaConf.register_new_resolver(
+        "run_dir", lambda name, ckpt: str(run_folder(name, ckpt)), use_cache=True, replace=True
+    )
+    failures: list[Exception] = []
+
+    @hydra.main(version_base="1.3", config_path=str(resource_folder("conf")), config_name="train")
+    def run(config: DictConfig) -> None:
+        hydra_config = HydraConfig.get()
+        overrides = " ".join(o for o in hydra_config.overrides.task if not o.startswith("ckpt_path="))
+        try:
+            path = train(config, Path(hydra_config.runtime.output_dir))
+        except Interrupted as stop:
+            print(f"{stop}; go on with: fst train {overrides} ckpt_path=last")
+            raise
+        except Exception as error:
+            cause = find_cause(error)
+            if cause is None and isinstance(error, InstantiationException | OmegaConfBaseException):
+                cause = _config_error(error)
+            if cause is None:
+                raise
+            failures.append(cause)
+            if hydra_config.mode == RunMode.MULTIRUN:  # the others go on
+                log.error("%s: %s", overrides, cause)
+            return
+        path = Path(os.path.relpath(path))
+        print(f"trained {config.name}: {path}\nuse it:  fst stylize PHOTO -s {path}")
+
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # raise errors here instead of printing them there
+    sys.argv = ["fst train", *arguments]
+    try:
+        run()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise find_cause(error) or _config_error(error) from error
+    if failures:
+        raise failures[0]

@@ -1,0 +1,248 @@
+"""`fst train` as people use it: every config, resume, signals, divergence; tiny networks."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from fst.errors import RunError, UserError
+from fst.inference.style_file import load_style
+from fst.resources import resource_folder
+from fst.training import data as training_data
+from fst.training.callbacks import Interrupted
+from fst.training.train import main
+
+CONF = resource_folder("conf")
+GROUPS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml"))
+
+
+@pytest.fixture
+def small(photos: Path, painting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Overrides that make any configuration run in a second, in an empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    return [
+        f"style.image={painting}",
+        "style.size=48",
+        f"data.root={photos}",
+        "data.size=32",
+        "data.batch_size=2",
+        "data.workers=0",
+        "data.val_count=1",
+        "loss_network.weights=random",
+        "model.width=4",
+        "model.blocks=1",
+        "trainer.accelerator=cpu",
+        "trainer.precision=32-true",
+        "trainer.max_steps=2",
+        "trainer.log_every_n_steps=1",
+        "val_every=100",
+        "checkpoint_every=100",
+    ]
+
+
+def style_files() -> list[Path]:
+    return sorted(Path("outputs").glob("*/*/*.safetensors"))
+
+
+def only_run() -> Path:
+    (run,) = Path("outputs", "painting").iterdir()
+    return run
+
+
+@pytest.mark.parametrize("choice", GROUPS)
+def test_every_config_composes_and_runs_two_steps(choice: str, small: list[str]) -> None:
+    main([choice, *small])
+    (path,) = style_files()
+    _, info = load_style(path)
+    assert (info.name, info.steps, info.batch_size, info.image_size) == ("painting", 2, 2, 32)
+    assert info.scores["style"] > 0
+    assert Path("outputs") in path.parents
+
+
+def test_every_key_has_a_comment() -> None:
+    for path in CONF.rglob("*.yaml"):
+        lines = path.read_text().splitlines()
+        assert lines[0].startswith("#"), f"{path.name}: begins without saying what it is"
+        for line in lines:
+            key = re.match(r"\s*(- )?[\w ./]+: *(.*)", line)
+            documented_above = path.parent.name == "layers" or "override" in line  # the file's first line says why
+            if key and key.group(2) and not documented_above:
+                assert "#" in line, f"{path.name}: no comment: {line}"
+
+
+def test_layer_sets_come_with_their_network_unless_told_otherwise(small: list[str]) -> None:
+    main(["layers=gatys", *small])
+    assert load_style(style_files()[0])[1].loss_network["architecture"] == "vgg19"
+    main(["layers=gatys", "loss_network=vgg16", "name=other", *small])
+    other = next(path for path in style_files() if path.stem == "other")
+    assert load_style(other)[1].loss_network["architecture"] == "vgg16"
+
+
+def test_a_run_writes_curves_strips_checkpoint_and_style(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    main([*small, "trainer.max_steps=4", "val_every=2"])
+    run = only_run()
+    assert {path.name for path in (run / "samples").iterdir()} == {f"step_{n:06d}.png" for n in (0, 2, 4)}
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["last.ckpt"]
+    events = EventAccumulator(str(run)).Reload()
+    scalars = set(events.Tags()["scalars"])
+    layers = {"content/relu2_2", "style/relu1_2", "style/relu2_2", "style/relu3_3", "style/relu4_3"}
+    for name in {"loss", "content", "style", "tv", "range"} | layers:
+        assert f"train/{name}" in scalars
+        assert f"val/{name}" in scalars
+    assert "train/pictures_per_second" in scalars
+    assert any(name.startswith("lr-") for name in scalars)
+    assert events.Tags()["images"] == ["val/stylized"]
+    assert [event.step for event in events.Scalars("train/loss")] == [0, 1, 2, 3]
+    printed = capsys.readouterr().out
+    assert f"fst stylize PHOTO -s {run / 'painting.safetensors'}" in printed
+
+
+def test_the_loss_network_is_in_no_checkpoint_and_nothing_needs_pickle(small: list[str]) -> None:
+    main(small)
+    checkpoint = torch.load(only_run() / "checkpoints/last.ckpt", weights_only=True)
+    assert all(name.startswith("network.") for name in checkpoint["state_dict"])
+
+
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM"])
+def test_a_stopped_and_resumed_run_equals_the_uninterrupted(
+    how: str, small: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small += ["trainer.max_steps=9", "val_every=4", "model.norm=instance"]
+    main([*small, "name=straight"])
+    read = training_data.read_image
+    reads = 0
+
+    def read_and_signal(*arguments: object, **options: object) -> object:
+        nonlocal reads
+        reads += 1
+        if reads == 12:  # in the fifth or sixth step
+            os.kill(os.getpid(), getattr(signal, how))
+        return read(*arguments, **options)
+
+    monkeypatch.setattr(training_data, "read_image", read_and_signal)
+    before = signal.getsignal(getattr(signal, how))
+    with pytest.raises(Interrupted) as stop:
+        main([*small, "name=broken"])
+    assert stop.value.exit_status == 128 + getattr(signal, how)
+    assert signal.getsignal(getattr(signal, how)) == before
+    assert "ckpt_path=last" in capsys.readouterr().out
+    assert [path.stem for path in style_files()] == ["straight"]
+    main([*small, "name=broken", "ckpt_path=last"])
+    assert len(list(Path("outputs/broken").iterdir())) == 1, "a resumed run goes on in its own folder"
+    broken, straight = (load_file(path) for path in style_files())
+    for name, tensor in straight.items():
+        assert torch.equal(tensor, broken[name]), name
+
+
+def test_a_killed_run_loses_at_most_the_steps_since_its_last_checkpoint(small: list[str]) -> None:
+    small += ["checkpoint_every=2"]
+    main([*small, "name=straight", "trainer.max_steps=6", "optimizer=johnson"])
+    command = "import sys; from fst.cli import main; sys.exit(main(sys.argv[1:]))"
+    overrides = [*small, "name=killed", "optimizer=johnson", "trainer.max_steps=100000"]
+    process = subprocess.Popen([sys.executable, "-c", command, "train", *overrides], stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while not list(Path("outputs").glob("killed/*/checkpoints/last.ckpt")):
+            assert process.poll() is None, "ended by itself"
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    (checkpoint,) = Path("outputs").glob("killed/*/checkpoints/last.ckpt")
+    saved = torch.load(checkpoint, weights_only=True)["global_step"]
+    assert saved % 2 == 0
+    steps = max(6, saved)
+    if steps > 6:
+        main([*small, "name=straight", "optimizer=johnson", f"trainer.max_steps={steps}", "ckpt_path=last"])
+    main([*small, "name=killed", "optimizer=johnson", f"trainer.max_steps={steps}", "ckpt_path=last"])
+    killed, straight = (load_file(path) for path in style_files())
+    assert all(torch.equal(tensor, killed[name]) for name, tensor in straight.items())
+
+
+def test_going_on_from_a_path_and_with_more_steps(small: list[str]) -> None:
+    main(small)
+    path = only_run() / "checkpoints/last.ckpt"
+    main([*small, f"ckpt_path={path}", "trainer.max_steps=3"])
+    assert load_style(only_run() / "painting.safetensors")[1].steps == 3
+
+
+@pytest.mark.parametrize("damage", ["cut", "foreign", "other model"])
+def test_a_checkpoint_that_cannot_be_used_is_one_clear_line(damage: str, small: list[str]) -> None:
+    main(small)
+    path = only_run() / "checkpoints/last.ckpt"
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:1000])
+    elif damage == "foreign":
+        torch.save({"state_dict": {}}, path)
+    else:
+        small += ["model.width=8"]
+    with pytest.raises(UserError, match=r"ckpt_path=.*last\.ckpt: not a checkpoint of this configuration, or damaged"):
+        main([*small, "ckpt_path=last", "trainer.max_steps=4"])
+
+
+def test_divergence_stops_with_advice_and_keeps_the_last_good_checkpoint(small: list[str]) -> None:
+    small += ["checkpoint_every=1", "trainer.max_steps=50", "optimizer=johnson", "trainer.log_every_n_steps=5"]
+    main([*small, "trainer.max_steps=2"])
+    path = only_run() / "checkpoints/last.ckpt"
+    good = torch.load(path, weights_only=True)
+    good["optimizer_states"][0]["param_groups"][0]["lr"] = float("nan")
+    good["lr_schedulers"][0]["base_lrs"] = [float("nan")]
+    torch.save(good, path)
+    with pytest.raises(
+        RunError, match=r"NaN or infinite.*last good checkpoint is .*last\.ckpt.*optimizer\.algorithm\.lr"
+    ):
+        main([*small, "ckpt_path=last"])
+    kept = torch.load(path, weights_only=True)
+    assert kept["global_step"] <= 3
+    assert style_files()[0].stat().st_mtime <= path.stat().st_mtime
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.root=nowhere"], "data.root=nowhere: no such folder"),
+        (["style.image=nowhere.png"], "nowhere.png: no such file"),
+        (["ckpt_path=last"], "no run of 'painting'"),
+        (["ckpt_path=nowhere.ckpt"], "ckpt_path=nowhere.ckpt: no such checkpoint"),
+        (["+layers.style.relu9_9=1"], "no layer relu9_9"),
+        (["layers=nope"], "layers"),
+        (["loss.convention=nope"], "loss.convention is 'nope'"),
+        (["trainer.max_steps=many"], "trainer"),
+        (["no_such_key=1"], "no_such_key"),
+        (["data.size=8", "layers=deep", "model.width=4"], "too small"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_two(
+    overrides: list[str], message: str, small: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from fst.cli import main as cli
+
+    assert cli(["train", *small, *overrides]) == 2
+    captured = capsys.readouterr()
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1, captured.err
+    assert message in lines[0]
+    assert not style_files()
+
+
+def test_missing_values_are_named(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    from fst.cli import main as cli
+
+    for key in ("style.image", "data.root"):
+        assert cli(["train", *(override for override in small if not override.startswith(key))]) == 2
+        assert key in capsys.readouterr().err
+
+
+def test_a_sweep_does_its_other_runs_when_one_fails(small: list[str]) -> None:
+    with pytest.raises(UserError, match="negative weight"):
+        main(["-m", *small, "layers.style.relu1_2=-1,1"])
+    assert len(list(Path("outputs/sweeps").glob("*/*/painting.safetensors"))) == 1
