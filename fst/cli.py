@@ -1,0 +1,160 @@
+"""The command `fst`. Each sub-command is a few lines that call the floor below; imports wait until they are needed."""
+
+import argparse
+import glob
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from fst import __version__
+from fst.errors import RunError, UserError, find_cause
+
+_EPILOG = """
+fst train is a Hydra application: fst train --help lists its groups, fst train … --cfg job prints its configuration.
+--debug shows the whole traceback of an error.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status: 0, 1 (failed at run time), 2 (a mistake in the command)."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        if arguments[:1] == ["train"]:
+            return _train(arguments[1:])
+        options = _parser().parse_args(arguments)
+        return options.run(options)
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `fst styles | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if debug:
+            raise
+        cause = find_cause(error)
+        print(f"fst: {cause or f'{type(error).__name__}: {error} (--debug shows where)'}", file=sys.stderr)
+        return cause.exit_status if cause else 1
+
+
+def _train(arguments: list[str]) -> int:
+    from fst.training.callbacks import Interrupted
+    from fst.training.train import main as train
+
+    try:
+        train(arguments)
+    except Interrupted as stop:
+        return stop.exit_status
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("fst", description="Train style transfer networks and use them.", epilog=_EPILOG)
+    parser.add_argument("--version", action="version", version=f"fst {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    commands.add_parser("train", help="train a style: fst train style.image=PAINTING data.root=PHOTOS")
+
+    stylize = commands.add_parser("stylize", help="stylize pictures: fst stylize photo.jpg -s starry_night")
+    stylize.add_argument("inputs", nargs="+", metavar="INPUT", help="picture, folder or glob")
+    stylize.add_argument("-s", "--style", required=True, help="a name from `fst styles`, or a style file")
+    stylize.add_argument(
+        "-o", "--output", type=Path, help="file (for one picture) or folder; default: PICTURE-STYLE here"
+    )
+    stylize.add_argument("--size", type=int, help="longer side in pixels to stylize at; default: the picture's own")
+    stylize.add_argument("--strength", type=float, default=1.0, help="0 (the picture) to 1 (the style); default 1")
+    stylize.add_argument("--keep-colors", action="store_true", help="keep the picture's colours")
+    stylize.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
+    stylize.add_argument("--force", action="store_true", help="overwrite existing outputs")
+    stylize.set_defaults(run=_stylize)
+
+    styles = commands.add_parser("styles", help="list what can be named after -s")
+    styles.set_defaults(run=_styles)
+    return parser
+
+
+def _stylize(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from fst.images import read_image, write_image
+    from fst.inference.stylizer import Stylizer
+
+    stylizer = Stylizer(options.style, options.device, options.size, options.strength, options.keep_colors)
+    jobs = list(_jobs(options.inputs, options.output, stylizer.info.name))
+    failures: list[Exception] = []
+    written: set[Path] = set()
+    for source, target in tqdm(jobs, unit="picture", disable=len(jobs) == 1):
+        try:
+            if target in written:
+                raise UserError(f"{source}: {target} is already another input's output; use separate folders")
+            if target.exists() and not options.force:
+                raise UserError(f"{target} exists; --force overwrites it")
+            image = read_image(source)
+            try:
+                painted = stylizer(image)
+            except (UserError, RunError) as error:
+                raise type(error)(f"{source}: {error}") from error
+            write_image(painted, target)
+            written.add(target)
+        except (UserError, RunError) as error:
+            if len(jobs) == 1:
+                raise
+            failures.append(error)
+            tqdm.write(f"fst: {error}", file=sys.stderr)
+    if len(jobs) == 1:
+        print(jobs[0][1])
+    else:
+        print(f"{len(written)} stylized, {len(failures)} failed")
+    return 1 if failures else 0
+
+
+def _jobs(inputs: Sequence[str], output: Path | None, style: str) -> Iterator[tuple[Path, Path]]:
+    """Each picture with where its result goes; the tree below an input folder is kept."""
+    from fst.images import SUFFIXES, WRITABLE_SUFFIXES, find_images
+
+    found: list[tuple[Path, Path]] = []  # each picture, and its place below the output folder
+    for text in inputs:
+        path = Path(text).expanduser()
+        if path.is_dir():
+            pictures = find_images(path)
+            if not pictures:
+                raise UserError(f"{text}: no pictures in it or below it")
+            found += [(picture, picture.relative_to(path)) for picture in pictures]
+        elif not path.exists() and glob.has_magic(text):
+            # Path.glob takes no absolute patterns.
+            matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207
+            if not matches:
+                raise UserError(f"{text}: matches nothing")
+            found += [(match, Path(match.name)) for match in matches if match.is_file()]
+        else:
+            found.append((path, Path(path.name)))
+    if output is not None and output.suffix.lower() in SUFFIXES and not output.is_dir():
+        if len(found) > 1:
+            raise UserError(f"-o {output} is one file for {len(found)} pictures; name a folder")
+        yield found[0][0], output
+        return
+    folder = output or Path()
+    for source, place in found:
+        suffix = place.suffix if place.suffix.lower() in WRITABLE_SUFFIXES else ".png"
+        yield source, folder / place.with_name(f"{place.stem}-{style}{suffix}")
+
+
+def _styles(options: argparse.Namespace) -> int:
+    from fst.inference.style_file import StyleFileError, list_styles, read_info
+
+    for name, path in sorted(list_styles().items()):
+        try:
+            info = read_info(path)
+            arguments = ", ".join(f"{key} {value}" for key, value in info.arguments.items())
+            made = f"{info.architecture} ({arguments}), {info.steps} steps of {info.batch_size} at {info.image_size} px"
+        except StyleFileError as error:
+            made = str(error)
+        print(f"{name:<20} {made}  {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""The commands that need neither Lightning nor Hydra; `fst train` is in training/test_train.py."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import fst
+from fst.cli import main
+from tests.conftest import make_picture
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with some pictures in `in`."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in" / "nested").mkdir(parents=True)
+    for name in ("a.jpg", "b.png", "nested/a.jpg"):
+        make_picture(40, 30, seed=len(name)).save(tmp_path / "in" / name)
+    return tmp_path
+
+
+def test_one_picture(folder: Path, style_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["stylize", "in/a.jpg", "-s", str(style_file)]) == 0
+    assert capsys.readouterr().out.strip() == "a-tiny.jpg"
+    assert Image.open("a-tiny.jpg").size == (40, 30)
+    assert main(["stylize", "in/a.jpg", "-s", str(style_file), "-o", "new/painted.png", "--size", "24"]) == 0
+    assert Image.open("new/painted.png").size == (24, 18)
+    assert main(["stylize", "in/a.jpg", "-s", str(style_file), "-o", "somewhere"]) == 0
+    assert Path("somewhere/a-tiny.jpg").is_file()
+
+
+def test_existing_outputs_need_force(folder: Path, style_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("out.png").write_bytes(b"precious")
+    command = ["stylize", "in/a.jpg", "-s", str(style_file), "-o", "out.png"]
+    assert main(command) == 2
+    assert capsys.readouterr().err.strip() == "fst: out.png exists; --force overwrites it"
+    assert Path("out.png").read_bytes() == b"precious"
+    assert main([*command, "--force"]) == 0
+    assert Image.open("out.png").size == (40, 30)
+
+
+def test_folders_keep_their_tree_and_globs_work(folder: Path, style_file: Path) -> None:
+    assert main(["stylize", "in", "-s", str(style_file), "-o", "out"]) == 0
+    found = {str(path.relative_to("out")) for path in Path("out").rglob("*") if path.is_file()}
+    assert found == {"a-tiny.jpg", "b-tiny.png", "nested/a-tiny.jpg"}
+    assert main(["stylize", "in/*.png", "-s", str(style_file), "-o", "globbed"]) == 0
+    assert [path.name for path in Path("globbed").iterdir()] == ["b-tiny.png"]
+
+
+def test_one_bad_picture_does_not_spoil_the_others(
+    folder: Path, style_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("in/bad.jpg").write_bytes(b"no picture")
+    Image.new("RGB", (1, 1)).save("in/one.png")
+    make_picture(20, 20).save("in/movie.gif")
+    assert main(["stylize", "in", "missing.jpg", "-s", str(style_file), "-o", "out"]) == 1
+    captured = capsys.readouterr()
+    errors = [line for line in captured.err.splitlines() if line.startswith("fst: ")]
+    assert len(errors) == 3
+    assert "bad.jpg: not a picture" in errors[0]
+    assert "one.png: a 1×1 picture is too small" in errors[1]
+    assert "missing.jpg: no such file" in errors[2]
+    assert "4 stylized, 3 failed" in captured.out
+    assert Path("out/movie-tiny.png").is_file(), "what cannot be written as it was becomes a PNG"
+    assert not list(Path("out").glob(".*")), "no leftovers"
+
+
+def test_two_inputs_never_share_an_output(folder: Path, style_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["stylize", "in/a.jpg", "in/nested/a.jpg", "-s", str(style_file), "-o", "out"]) == 1
+    assert "already another input's output" in capsys.readouterr().err
+    assert len(list(Path("out").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.jpg"], "missing.jpg: no such file"),
+        (["in/*.tiff"], "in/*.tiff: matches nothing"),
+        (["empty"], "empty: no pictures in it"),
+        (["in/a.jpg", "in/b.png", "-o", "one.png"], "-o one.png is one file for 2 pictures"),
+        (["in/a.jpg", "-o", "a.jpg/b.png"], "cannot be written"),
+        (["in/a.jpg", "--strength", "2"], "strength is 2"),
+        (["in/a.jpg", "--device", "abacus"], "no device 'abacus'"),
+        (["in/a.jpg", "-s", "nope"], "no style 'nope'"),
+    ],
+)
+def test_mistakes_are_one_line(
+    folder: Path, style_file: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    Path("empty").mkdir()
+    Path("a.jpg").touch()
+    status = main(["stylize", "-s", str(style_file), *arguments])
+    assert status == (1 if "written" in message else 2)
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("fst: ")
+    assert message in line
+
+
+def test_styles_lists_names(folder: Path, style_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Path("outputs/tiny/run")
+    run.mkdir(parents=True)
+    (run / "tiny.safetensors").write_bytes(style_file.read_bytes())
+    (run / "broken.safetensors").write_bytes(b"")
+    assert main(["styles"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert "johnson (width 4, blocks 1, norm instance)" in lines["tiny"]
+    assert "damaged" in lines["broken"]
+
+
+def test_version_and_unexpected_errors(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path, style_file: Path
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out.strip() == f"fst {fst.__version__}"
+
+    def broken() -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr("fst.inference.style_file.list_styles", broken)
+    assert main(["styles"]) == 1
+    assert capsys.readouterr().err == "fst: ZeroDivisionError: oops (--debug shows where)\n"
+    with pytest.raises(ZeroDivisionError):
+        main(["styles", "--debug"])
+
+
+def test_stylize_imports_neither_lightning_nor_hydra(folder: Path, style_file: Path) -> None:
+    program = """
+import sys
+from fst.cli import main
+assert main(["stylize", "in/a.jpg", "-s", sys.argv[1]]) == 0
+heavy = {"pytorch_lightning", "lightning", "hydra", "omegaconf", "torchvision", "tensorboard"}
+print("imported:", sorted(heavy & set(sys.modules)))
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(fst.__file__).parents[1])}
+    command = [sys.executable, "-c", program, str(style_file)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert result.stdout.splitlines()[-1] == "imported: []"
