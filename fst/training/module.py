@@ -76,6 +76,6 @@ def learning_rate_factor(step: int, steps: int, warmup: float, final: float) -> 
     """
     rising = warmup * steps
     if step < rising:
-        return (step + 1) / (rising + 1) if rising < 1 else min(1.0, (step + 1) / rising)
+        return min(1.0, (step + 1) / rising)
     progress = min(1.0, (step - rising) / max(1.0, steps - rising))
     return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2

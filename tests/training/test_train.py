@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import fst
 from fst.errors import RunError, UserError
 from fst.inference.style_file import load_style
 from fst.resources import resource_folder
@@ -142,30 +143,49 @@ def test_a_stopped_and_resumed_run_equals_the_uninterrupted(
         assert torch.equal(tensor, broken[name]), name
 
 
+def start(overrides: list[str]) -> subprocess.Popen:
+    """`fst train` in a process group of its own, as a shell starts it."""
+    command = [sys.executable, "-m", "fst.cli", "train", *overrides]
+    environment = os.environ | {"PYTHONPATH": str(Path(fst.__file__).parents[1])}
+    return subprocess.Popen(
+        command, env=environment, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for_checkpoint(process: subprocess.Popen, name: str) -> Path:
+    deadline = time.monotonic() + 120
+    while not (found := list(Path("outputs").glob(f"{name}/*/checkpoints/last.ckpt"))):
+        assert process.poll() is None, "ended by itself"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found[0]
+
+
 def test_a_killed_run_loses_at_most_the_steps_since_its_last_checkpoint(small: list[str]) -> None:
-    small += ["checkpoint_every=2"]
-    main([*small, "name=straight", "trainer.max_steps=6", "optimizer=johnson"])
-    command = "import sys; from fst.cli import main; sys.exit(main(sys.argv[1:]))"
-    overrides = [*small, "name=killed", "optimizer=johnson", "trainer.max_steps=100000"]
-    process = subprocess.Popen([sys.executable, "-c", command, "train", *overrides], stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 120
-        while not list(Path("outputs").glob("killed/*/checkpoints/last.ckpt")):
-            assert process.poll() is None, "ended by itself"
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    (checkpoint,) = Path("outputs").glob("killed/*/checkpoints/last.ckpt")
+    small += ["checkpoint_every=2", "optimizer=johnson"]  # a rate that does not depend on the number of steps
+    process = start([*small, "name=killed", "trainer.max_steps=100000"])
+    checkpoint = wait_for_checkpoint(process, "killed")
+    process.kill()
+    process.communicate()
     saved = torch.load(checkpoint, weights_only=True)["global_step"]
+    assert saved > 0
     assert saved % 2 == 0
-    steps = max(6, saved)
-    if steps > 6:
-        main([*small, "name=straight", "optimizer=johnson", f"trainer.max_steps={steps}", "ckpt_path=last"])
-    main([*small, "name=killed", "optimizer=johnson", f"trainer.max_steps={steps}", "ckpt_path=last"])
+    main([*small, "name=killed", f"trainer.max_steps={saved + 3}", "ckpt_path=last"])
+    main([*small, "name=straight", f"trainer.max_steps={saved + 3}"])
     killed, straight = (load_file(path) for path in style_files())
     assert all(torch.equal(tensor, killed[name]) for name, tensor in straight.items())
+
+
+def test_ctrl_c_with_workers_saves_and_says_how_to_go_on(small: list[str]) -> None:
+    overrides = [override for override in small if not override.startswith("data.workers")]
+    overrides += ["data.workers=1", "checkpoint_every=1", "trainer.max_steps=100000"]
+    process = start(overrides)
+    wait_for_checkpoint(process, "painting")
+    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the workers, too
+    printed, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert re.search(r"stopped by SIGINT at step \d+; go on with: fst train .* ckpt_path=last", printed)
+    assert "Traceback" not in errors
 
 
 def test_going_on_from_a_path_and_with_more_steps(small: list[str]) -> None:
@@ -245,4 +265,15 @@ def test_missing_values_are_named(small: list[str], capsys: pytest.CaptureFixtur
 def test_a_sweep_does_its_other_runs_when_one_fails(small: list[str]) -> None:
     with pytest.raises(UserError, match="negative weight"):
         main(["-m", *small, "layers.style.relu1_2=-1,1"])
-    assert len(list(Path("outputs/sweeps").glob("*/*/painting.safetensors"))) == 1
+    assert [path.stem for path in style_files()] == ["painting"]
+
+
+def test_ones_own_layer_set_is_one_file(small: list[str]) -> None:
+    Path("mine/layers").mkdir(parents=True)
+    Path("mine/layers/edges.yaml").write_text(
+        "name: edges\ncontent: {relu1_1: 1.0}\nstyle: {conv1_2: 1.0, relu2_1: 0.5}\n"
+    )
+    main(["--config-dir", "mine", "layers=edges", *small])
+    info = load_style(style_files()[0])[1]
+    assert info.layers == {"content": {"relu1_1": 1.0}, "style": {"conv1_2": 1.0, "relu2_1": 0.5}}
+    assert {name for name in info.scores if "/" in name} == {"content/relu1_1", "style/conv1_2", "style/relu2_1"}
