@@ -26,6 +26,7 @@ class Progress(pl.Callback):
     def __init__(self, every: int) -> None:
         self._every = every
         self._bar: tqdm | None = None
+        self._validation_bar: tqdm | None = None
         self._pictures, self._since = 0, 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -55,7 +56,18 @@ class Progress(pl.Callback):
             logger.log_metrics({"train/pictures_per_second": rate}, trainer.global_step)
         self._restart_clock()
 
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        batches = int(sum(trainer.num_val_batches))
+        hidden = not trainer.is_global_zero
+        self._validation_bar = tqdm(total=batches, desc="validating", leave=False, disable=hidden, dynamic_ncols=True)
+
+    def on_validation_batch_end(self, *_: Any) -> None:
+        assert self._validation_bar is not None
+        self._validation_bar.update()
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert self._validation_bar is not None
+        self._validation_bar.close()
         self._restart_clock()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

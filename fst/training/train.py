@@ -59,6 +59,7 @@ def train(config: DictConfig, folder: Path) -> Path:
     checkpoint = folder / _CHECKPOINTS / _LAST
     safe_stop = SafeStop(checkpoint, config.trainer.log_every_n_steps)
     trainer = _build_trainer(config, folder, style_image, safe_stop)
+    log.info("training %s on %s in %s", config.name, trainer.strategy.root_device, trainer.precision)
     try:
         if config.ckpt_path is None:
             trainer.validate(module, data, verbose=False)  # the curves' and strips' "before"

@@ -1,0 +1,38 @@
+"""The bundled styles, judged by the real VGG19 on photos they never saw."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from fst.images import find_images, flatten_alpha, read_image, resize_longer_side, to_tensor
+from fst.inference.stylizer import Stylizer
+from fst.networks.vgg import LossNetwork
+from fst.perceptual import LossWeights, PerceptualLoss
+from fst.resources import resource_folder
+
+JOHNSON = {"relu1_2": 1.0, "relu2_2": 1.0, "relu3_3": 1.0, "relu4_3": 1.0}
+STYLES = sorted(resource_folder("checkpoints").glob("*.safetensors"))
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("path", STYLES, ids=lambda path: path.stem)
+def test_style_error_falls_and_no_spot_is_dead(path: Path, lab: Path) -> None:
+    network = LossNetwork("vgg19", JOHNSON, str(lab / "weights/vgg19_features.safetensors"))
+    painting = flatten_alpha(read_image(lab / "styles" / f"{path.stem}.jpg"))
+    style_image = to_tensor(resize_longer_side(painting, 512))
+    loss = PerceptualLoss(network, style_image, {"relu2_2": 1.0}, JOHNSON, LossWeights())
+    stylizer = Stylizer(path, device="cpu")
+    for photo in find_images(lab / "photos/val")[:3]:
+        content = to_tensor(resize_longer_side(flatten_alpha(read_image(photo)), 512))
+        stylized = stylizer(content)
+        with torch.no_grad():
+            targets = loss.content_targets(content)
+            before, after = loss(content, targets), loss(stylized, targets)
+        assert after["style"] < 0.3 * before["style"]
+        assert after["content"] < 2.5  # the peers' published range ends at 3.2
+        # A blob is a saturated patch: no 24×24 patch of one extreme colour, unless the photo has it there.
+        for image, sign in ((stylized, 1), (1 - stylized, -1)):
+            flat = torch.nn.functional.max_pool2d(image.amax(1, keepdim=True), 24, 4)
+            was = torch.nn.functional.max_pool2d((content if sign > 0 else 1 - content).amax(1, keepdim=True), 24, 4)
+            assert not ((flat < 0.02) & (was > 0.05)).any()
