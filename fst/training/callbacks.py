@@ -143,9 +143,11 @@ class SafeStop(pl.Callback):
         self._finite = torch.isfinite(outputs["loss"]) & self._finite.to(outputs["loss"].device)
         if trainer.global_step % self._every == 0:
             self._check_finite(trainer)
-        if self._signal is not None:
+        elif trainer.world_size > 1:
+            return  # several processes agree on stopping only where they wait for each other anyway
+        if trainer.strategy.reduce_boolean_decision(self._signal is not None, all=False):
             trainer.save_checkpoint(self._checkpoint)
-            raise Interrupted(self._signal, trainer.global_step)
+            raise Interrupted(self._signal or signal.SIGTERM, trainer.global_step)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -153,7 +155,7 @@ class SafeStop(pl.Callback):
         self._check_finite(trainer)
 
     def _check_finite(self, trainer: pl.Trainer) -> None:
-        if not self._finite:
+        if not trainer.strategy.reduce_boolean_decision(bool(self._finite)):
             kept = (
                 f"the last good checkpoint is {self._checkpoint}" if self._checkpoint.exists() else "nothing saved yet"
             )

@@ -3,6 +3,7 @@
 import itertools
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -71,7 +72,7 @@ class PhotoDataModule(pl.LightningDataModule):
     Args:
         root: folder of training pictures; nested folders are searched.
         size: side of the crops, in pixels.
-        batch_size: pictures a step.
+        batch_size: pictures a step, over all devices.
         seed: of the order and the crops.
         workers: processes that decode; `None` for half of the cores, at most eight.
         val_root: folder of validation pictures; `None` holds some of the training pictures out.
@@ -115,16 +116,26 @@ class PhotoDataModule(pl.LightningDataModule):
             self.photos[0]  # a folder of nothing but damaged files ends here, not in a worker
 
     def train_dataloader(self) -> DataLoader:
-        trainer = self.trainer
-        steps_done = trainer.global_step * trainer.accumulate_grad_batches if trainer else 0
         return DataLoader(
             self.photos,
-            self.batch_size,
-            sampler=itertools.count(steps_done * self.batch_size),
+            batch_sampler=self._batches(),
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
+
+    def _batches(self) -> Iterator[list[int]]:
+        """Positions of this process's share of each batch, from the step on that a resumed run is at."""
+        first_batch, rank, processes = 0, 0, 1
+        if self.trainer is not None:
+            first_batch = self.trainer.global_step * self.trainer.accumulate_grad_batches
+            rank, processes = self.trainer.global_rank, self.trainer.world_size
+        share, rest = divmod(self.batch_size, processes)
+        if rest:
+            raise UserError(f"data.batch_size={self.batch_size} cannot be shared out evenly to {processes} processes")
+        for batch in itertools.count(first_batch):
+            first = batch * self.batch_size + rank * share
+            yield list(range(first, first + share))
 
     def val_dataloader(self) -> DataLoader:
         assert self._validation is not None, "setup() comes first"

@@ -4,6 +4,7 @@ import logging
 import os
 import pickle
 import re
+import shlex
 import sys
 import warnings
 import zipfile
@@ -22,6 +23,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 from fst.errors import UserError, find_cause
@@ -59,7 +61,8 @@ def train(config: DictConfig, folder: Path) -> Path:
     checkpoint = folder / _CHECKPOINTS / _LAST
     safe_stop = SafeStop(checkpoint, config.trainer.log_every_n_steps)
     trainer = _build_trainer(config, folder, style_image, safe_stop)
-    log.info("training %s on %s in %s", config.name, trainer.strategy.root_device, trainer.precision)
+    if trainer.is_global_zero:
+        log.info("training %s on %s in %s", config.name, trainer.strategy.root_device, trainer.precision)
     try:
         if config.ckpt_path is None:
             trainer.validate(module, data, verbose=False)  # the curves' and strips' "before"
@@ -71,7 +74,8 @@ def train(config: DictConfig, folder: Path) -> Path:
     finally:
         data.report_unreadable()
     path = folder / f"{config.name}{SUFFIX}"
-    save_style(path, module.network, _describe(config, trainer.global_step, scores))
+    if trainer.is_global_zero:
+        save_style(path, module.network, _describe(config, trainer.global_step, scores))
     return path
 
 
@@ -94,6 +98,7 @@ def build_module(config: DictConfig, style_image: Tensor) -> StyleTransferModule
         instantiate(optimizer.algorithm),
         optimizer.warmup,
         optimizer.final,
+        config.trainer.log_every_n_steps,
     )
 
 
@@ -202,12 +207,48 @@ def _describe(config: DictConfig, steps: int, scores: Mapping[str, float]) -> St
     )
 
 
+def _writes() -> bool:
+    """Whether this process is the one of several (trainer=ddp) that writes and prints for all."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
 def _config_error(error: Exception) -> UserError:
     """Hydra's several lines as one."""
     text = " ".join(str(error).split())
     if missing := re.search(r"[Mm]issing mandatory value: ([\w.]+)", text):
         return UserError(f"{missing[1]} is missing: fst train style.image=PAINTING data.root=PHOTOS")
     return UserError(text)
+
+
+def _run(config: DictConfig, arguments: list[str]) -> Exception | None:
+    """One run, the only one or one of a sweep; returns what the user should read if it failed."""
+    hydra_config = HydraConfig.get()
+    overrides = list(hydra_config.overrides.task)
+    sweeping = hydra_config.mode == RunMode.MULTIRUN
+    # Lightning starts its other processes (trainer=ddp) with these arguments.
+    sys.argv = [sys.argv[0], "train", *(overrides if sweeping else arguments)]
+    try:
+        path = train(config, Path(hydra_config.runtime.output_dir))
+    except Interrupted as stop:
+        if _writes():
+            again = shlex.join(override for override in overrides if not override.startswith("ckpt_path="))
+            print(f"{stop}; go on with: fst train {again} ckpt_path=last")
+        if sweeping:
+            raise
+        return stop
+    except Exception as error:
+        cause = find_cause(error)
+        if cause is None and isinstance(error, InstantiationException | OmegaConfBaseException):
+            cause = _config_error(error)
+        if cause is None:
+            raise
+        if sweeping:  # the other runs go on
+            log.error("%s: %s", shlex.join(overrides), cause)
+        return cause
+    if _writes():
+        path = Path(os.path.relpath(path))
+        print(f"trained {config.name}: {path}\nuse it:  fst stylize PHOTO -s {path}")
+    return None
 
 
 def main(arguments: list[str]) -> None:
@@ -224,28 +265,14 @@ def main(arguments: list[str]) -> None:
 
     @hydra.main(version_base="1.3", config_path=str(resource_folder("conf")), config_name="train")
     def run(config: DictConfig) -> None:
-        hydra_config = HydraConfig.get()
-        overrides = " ".join(o for o in hydra_config.overrides.task if not o.startswith("ckpt_path="))
-        try:
-            path = train(config, Path(hydra_config.runtime.output_dir))
-        except Interrupted as stop:
-            print(f"{stop}; go on with: fst train {overrides} ckpt_path=last")
-            raise
-        except Exception as error:
-            cause = find_cause(error)
-            if cause is None and isinstance(error, InstantiationException | OmegaConfBaseException):
-                cause = _config_error(error)
-            if cause is None:
-                raise
-            failures.append(cause)
-            if hydra_config.mode == RunMode.MULTIRUN:  # the others go on
-                log.error("%s: %s", overrides, cause)
-            return
-        path = Path(os.path.relpath(path))
-        print(f"trained {config.name}: {path}\nuse it:  fst stylize PHOTO -s {path}")
+        if failure := _run(config, arguments):
+            failures.append(failure)
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # raise errors here instead of printing them there
-    sys.argv = ["fst train", *arguments]
+    if not _writes():
+        arguments = [*arguments, "hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=stdout"]
+    script = sys.argv[0]
+    sys.argv = [script, *arguments]
     try:
         run()
     except (HydraException, OmegaConfBaseException) as error:

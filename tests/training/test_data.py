@@ -1,6 +1,7 @@
 import logging
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -104,6 +105,18 @@ def test_a_bad_file_gives_its_place_to_the_next(photos: Path, tmp_path: Path) ->
     (tmp_path / "bad.jpg").touch()
     dataset = PhotoDataset(find_images(tmp_path), 32, seed=0)
     assert all(dataset[position].shape == (32, 32, 3) for position in range(4))
+
+
+def test_processes_share_out_each_batch(photos: Path) -> None:
+    def stream(rank: int, processes: int) -> list[torch.Tensor]:
+        data = PhotoDataModule(str(photos), 32, batch_size=4, workers=0)
+        data.trainer = SimpleNamespace(global_step=3, accumulate_grad_batches=1, global_rank=rank, world_size=processes)
+        return batches(data, 3)
+
+    for whole, first, second in zip(stream(0, 1), stream(0, 2), stream(1, 2), strict=True):
+        assert torch.equal(whole, torch.cat([first, second]))
+    with pytest.raises(UserError, match="batch_size=4 cannot be shared out evenly to 3 processes"):
+        stream(0, 3)
 
 
 def test_missing_empty_and_hopeless_folders(tmp_path: Path) -> None:

@@ -186,6 +186,7 @@ def test_ctrl_c_with_workers_saves_and_says_how_to_go_on(small: list[str]) -> No
     assert process.returncode == 130, errors
     assert re.search(r"stopped by SIGINT at step \d+; go on with: fst train .* ckpt_path=last", printed)
     assert "Traceback" not in errors
+    assert "Error" not in errors
 
 
 def test_going_on_from_a_path_and_with_more_steps(small: list[str]) -> None:
@@ -277,3 +278,35 @@ def test_ones_own_layer_set_is_one_file(small: list[str]) -> None:
     info = load_style(style_files()[0])[1]
     assert info.layers == {"content": {"relu1_1": 1.0}, "style": {"conv1_2": 1.0, "relu2_1": 0.5}}
     assert {name for name in info.scores if "/" in name} == {"content/relu1_1", "style/conv1_2", "style/relu2_1"}
+
+
+def curve(run: Path, name: str = "train/loss") -> list[float]:
+    return [event.value for event in EventAccumulator(str(run)).Reload().Scalars(name)]
+
+
+def test_two_processes_learn_what_one_does(small: list[str]) -> None:
+    """The same global batch, shared out: the same curve, one output folder, and resume goes on from either."""
+    # Not Adam: its first steps are signs of gradients, which rounding flips.
+    sgd = [
+        "optimizer=johnson",
+        "optimizer.algorithm._target_=torch.optim.SGD",
+        "~optimizer.algorithm.betas",
+        "optimizer.algorithm.lr=3e-5",
+    ]
+    small += [*sgd, "data.batch_size=4"]
+    main([*small, "name=one", "trainer.max_steps=6"])
+    ddp = [*small, "name=two", "trainer=ddp", "trainer.devices=2"]
+    for resume in (["trainer.max_steps=3"], ["trainer.max_steps=6", "ckpt_path=last"]):
+        process = start([*ddp, *resume])
+        printed, errors = process.communicate(timeout=240)
+        assert process.returncode == 0, errors
+        assert printed.count("use it:") == 1
+    (one,), (two,) = (list(Path("outputs", name).iterdir()) for name in ("one", "two"))
+    assert {path.name for path in Path().iterdir()} == {"outputs"}
+    assert len(curve(two)) == 6
+    assert curve(two) == pytest.approx(curve(one), rel=1e-4)
+    assert curve(two, "val/style")[-1] == pytest.approx(curve(one, "val/style")[-1], rel=1e-4)
+    assert curve(one)[-1] < 0.9 * curve(one)[0]
+    first, second = (load_file(path) for path in style_files())
+    for name, tensor in first.items():
+        torch.testing.assert_close(second[name], tensor, rtol=1e-3, atol=1e-4)
