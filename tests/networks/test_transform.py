@@ -86,6 +86,7 @@ def test_a_flat_picture_stays_flat() -> None:
         ({"architecture": "unet"}, "no transform network 'unet'"),
         ({"architecture": "johnson", "depth": 3}, "depth"),
         ({"architecture": "johnson", "norm": "layer"}, "instance or batch"),
+        ({"architecture": "johnson", "upsampling": "cubic"}, "nearest or bilinear"),
     ],
 )
 def test_mistakes_are_one_clear_line(arguments: dict, message: str) -> None:
