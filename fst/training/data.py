@@ -3,6 +3,7 @@
 import itertools
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,6 +121,7 @@ class PhotoDataModule(pl.LightningDataModule):
             self.photos,
             batch_sampler=self._batches(),
             num_workers=self.workers,
+            worker_init_fn=_leave_signals_to_the_parent,
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
@@ -154,6 +156,12 @@ class PhotoDataModule(pl.LightningDataModule):
             return None
         crop = v2.functional.center_crop(v2.functional.resize(image, [self.size]), [self.size])
         return v2.functional.pil_to_tensor(crop).permute(1, 2, 0).contiguous()
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """Terminals and job managers signal the whole group; a worker that dies of it takes the checkpoint with it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _find(key: str, folder: str) -> list[Path]:

@@ -176,15 +176,16 @@ def test_a_killed_run_loses_at_most_the_steps_since_its_last_checkpoint(small: l
     assert all(torch.equal(tensor, killed[name]) for name, tensor in straight.items())
 
 
-def test_ctrl_c_with_workers_saves_and_says_how_to_go_on(small: list[str]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_whole_group_saves_and_says_how_to_go_on(number: signal.Signals, small: list[str]) -> None:
     overrides = [override for override in small if not override.startswith("data.workers")]
     overrides += ["data.workers=1", "checkpoint_every=1", "trainer.max_steps=100000"]
     process = start(overrides)
     wait_for_checkpoint(process, "painting")
-    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the workers, too
+    os.killpg(process.pid, number)  # terminals and job managers signal the workers, too
     printed, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    assert re.search(r"stopped by SIGINT at step \d+; go on with: fst train .* ckpt_path=last", printed)
+    assert process.returncode == 128 + number, errors
+    assert re.search(rf"stopped by {number.name} at step \d+; go on with: fst train .* ckpt_path=last", printed)
     assert "Traceback" not in errors
     assert "Error" not in errors
 
