@@ -13,6 +13,7 @@ from fst.perceptual import (
     PerceptualLoss,
     content_term,
     gram_matrix,
+    grid_excess,
     range_excess,
     style_term,
     total_variation,
@@ -27,7 +28,7 @@ def make_loss(**changes: object) -> PerceptualLoss:
         "style_image": torch.rand(1, 3, 40, 48, generator=torch.Generator().manual_seed(5)),
         "content_layers": {"relu2_2": 1.0},
         "style_layers": LAYERS,
-        "weights": LossWeights(content=1.0, style=2.0, tv=3.0, range=4.0),
+        "weights": LossWeights(content=1.0, style=2.0, tv=3.0, range=4.0, grid=5.0),
     }
     return PerceptualLoss(**arguments | changes)
 
@@ -71,6 +72,21 @@ def test_total_variation_and_range_of_known_pictures() -> None:
     assert range_excess(torch.rand(1, 3, 8, 8)).item() == 0.0
 
 
+def test_a_grid_in_place_counts_and_photos_shading_and_other_periods_do_not() -> None:
+    photo = torch.rand(1, 3, 64, 80, generator=torch.Generator().manual_seed(0)) * 0.2
+    photo = photo + torch.linspace(0, 0.5, 80)
+    for direction in (0, 1):
+        position = torch.arange(64 if direction == 0 else 80)
+        four, five = (0.02 * (position % period == 0).float() for period in (4, 5))
+        if direction == 0:
+            four, five = four[:, None], five[:, None]
+        assert grid_excess(photo + four) > 2 * grid_excess(photo)
+        assert grid_excess(photo + five) < 1.2 * grid_excess(photo)
+    # 0.02 at every fourth row: row differences are -0.02 and +0.02 in two of four places, mean 0
+    only = (0.02 * (torch.arange(65) % 4 == 0).float())[:, None].expand(1, 3, 65, 64)
+    assert grid_excess(only).item() == pytest.approx(0.02**2 / 2)
+
+
 def test_terms_add_up_and_are_named_by_layer() -> None:
     loss = make_loss()
     content = torch.rand(2, 3, 32, 32)
@@ -82,12 +98,13 @@ def test_terms_add_up_and_are_named_by_layer() -> None:
         "style",
         "tv",
         "range",
+        "grid",
         "content/relu2_2",
         "style/relu1_2",
         "style/relu2_2",
     ]
     assert terms["style"].item() == pytest.approx((terms["style/relu1_2"] + terms["style/relu2_2"]).item() / 2)
-    parts = terms["content"] + 2 * terms["style"] + 3 * terms["tv"] + 4 * terms["range"]
+    parts = terms["content"] + 2 * terms["style"] + 3 * terms["tv"] + 4 * terms["range"] + 5 * terms["grid"]
     assert terms["loss"].item() == pytest.approx(parts.item())
     assert all(term.dtype == torch.float32 and term.ndim == 0 for term in terms.values())
 

@@ -58,8 +58,8 @@ class JohnsonNetwork(nn.Module):
     """The image transform network of Johnson et al. 2016 (supplement, table 1).
 
     Departures from the paper, all common since: instance instead of batch normalisation (Ulyanov et al. 2016),
-    upsampling + convolution instead of fractionally strided convolution (Odena et al. 2016, no checkerboard),
-    reflection padding at every layer, and a linear output instead of a scaled tanh, whose saturated
+    nearest-neighbour upsampling + convolution instead of fractionally strided convolution (Odena et al. 2016, no
+    checkerboard), reflection padding at every layer, and a linear output instead of a scaled tanh, whose saturated
     spots no gradient reaches.
 
     In training mode the output may leave [0, 1], and the loss pulls it back; in eval mode it is clamped.
@@ -72,11 +72,10 @@ class JohnsonNetwork(nn.Module):
         width: channels of the first convolution; the body has four times as many. The paper's is 32.
         blocks: residual blocks. The paper's is 5.
         norm: `instance` or `batch`.
-        upsampling: `nearest`, or `bilinear`, which is nearest smoothed by [1 2 1]: without the smoothing, trained
-            networks leave a faint grid of four pixels in flat areas.
+        upsampling: `nearest`, or `bilinear`, which is nearest smoothed by [1 2 1] and leaves less of a grid.
     """
 
-    def __init__(self, width: int = 32, blocks: int = 5, norm: str = "instance", upsampling: str = "bilinear") -> None:
+    def __init__(self, width: int = 32, blocks: int = 5, norm: str = "instance", upsampling: str = "nearest") -> None:
         super().__init__()
         if norm not in NORMS:
             raise UserError(f"model.norm is '{norm}'; it can be {' or '.join(NORMS)}")
