@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -285,7 +286,16 @@ def curve(run: Path, name: str = "train/loss") -> list[float]:
     return [event.value for event in EventAccumulator(str(run)).Reload().Scalars(name)]
 
 
-def test_two_processes_learn_what_one_does(small: list[str]) -> None:
+def free_port() -> int:
+    """Below the range from which outgoing connections get theirs: one of the processes' own could take it first."""
+    for port in range(20000 + os.getpid() % 10000, 32000):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
+    raise AssertionError("no free port")
+
+
+def test_two_processes_learn_what_one_does(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The same global batch, shared out: the same curve, one output folder, and resume goes on from either."""
     # Not Adam: its first steps are signs of gradients, which rounding flips.
     sgd = [
@@ -298,6 +308,7 @@ def test_two_processes_learn_what_one_does(small: list[str]) -> None:
     main([*small, "name=one", "trainer.max_steps=6"])
     ddp = [*small, "name=two", "trainer=ddp", "trainer.devices=2"]
     for resume in (["trainer.max_steps=3"], ["trainer.max_steps=6", "ckpt_path=last"]):
+        monkeypatch.setenv("MASTER_PORT", str(free_port()))
         process = start([*ddp, *resume])
         printed, errors = process.communicate(timeout=240)
         assert process.returncode == 0, errors
