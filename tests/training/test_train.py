@@ -316,9 +316,9 @@ def test_two_processes_learn_what_one_does(small: list[str], monkeypatch: pytest
     (one,), (two,) = (list(Path("outputs", name).iterdir()) for name in ("one", "two"))
     assert {path.name for path in Path().iterdir()} == {"outputs"}
     assert len(curve(two)) == 6
-    assert curve(two) == pytest.approx(curve(one), rel=1e-4)
-    assert curve(two, "val/style")[-1] == pytest.approx(curve(one, "val/style")[-1], rel=1e-4)
+    assert curve(two) == pytest.approx(curve(one), rel=1e-3)
+    assert curve(two, "val/style")[-1] == pytest.approx(curve(one, "val/style")[-1], rel=1e-3)
     assert curve(one)[-1] < 0.9 * curve(one)[0]
     first, second = (load_file(path) for path in style_files())
     for name, tensor in first.items():
-        torch.testing.assert_close(second[name], tensor, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(second[name], tensor, rtol=1e-3, atol=5e-4)
