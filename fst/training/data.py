@@ -100,7 +100,8 @@ class PhotoDataModule(pl.LightningDataModule):
         if val_root is None:
             held_out = max(1, min(val_count, len(paths) // 10))
             val_paths = paths[:: max(1, len(paths) // held_out)][:held_out]
-            paths = [path for path in paths if path not in set(val_paths)] or paths
+            held_paths = set(val_paths)
+            paths = [path for path in paths if path not in held_paths] or paths
         else:
             val_paths = _find("data.val_root", val_root)
         self.photos = PhotoDataset(paths, size, seed)
