@@ -1,11 +1,11 @@
 """The perceptual loss (Johnson et al. 2016): content, style and total-variation terms over named layers."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 
 from fst.errors import UserError
 from fst.networks.vgg import LossNetwork
@@ -15,6 +15,24 @@ REDUCTIONS = ("mean", "sum")
 _TINY = 1e-12  # keeps the relative terms finite where a picture has no features at all
 
 
+class _Gram(torch.autograd.Function):
+    """`F Fᵀ / (C·H·W)` with a backward that autograd would not find: one product with `dG + dGᵀ`, in the features'
+    own number format and channels-last memory, and nothing kept but the features themselves."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, features: Tensor) -> Tensor:
+        ctx.save_for_backward(features)
+        pictures = (pixels.flatten(0, 1).float() for pixels in features.permute(0, 2, 3, 1))
+        return torch.stack([flat.T @ flat for flat in pictures]) / features[0].numel()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (features,) = ctx.saved_tensors
+        pixels = features.permute(0, 2, 3, 1)
+        both = ((grad + grad.transpose(1, 2)) / features[0].numel()).to(features.dtype)
+        return (pixels.flatten(1, 2) @ both).view(pixels.shape).permute(0, 3, 1, 2)
+
+
 def gram_matrix(features: Tensor) -> Tensor:
     """`F Fᵀ / (C·H·W)` of `(B, C, H, W)` features: `(B, C, C)`, float32 (Johnson et al. 2016, eq. 3).
 
@@ -22,10 +40,8 @@ def gram_matrix(features: Tensor) -> Tensor:
     tensor([[[0.5000, 0.5000],
              [0.5000, 0.5000]]])
     """
-    _, channels, height, width = features.shape
     with torch.autocast(features.device.type, enabled=False):
-        flat = features.float().flatten(2)
-        return flat @ flat.transpose(1, 2) / (channels * height * width)
+        return _Gram.apply(features)
 
 
 def content_term(features: Tensor, target: Tensor, convention: str = "relative") -> Tensor:
@@ -33,13 +49,13 @@ def content_term(features: Tensor, target: Tensor, convention: str = "relative")
 
     `relative`: `‖F−P‖² / ‖P‖²`; `johnson`: mean squared error (eq. 2); `gatys`: `½ Σ (F−P)²` (Gatys et al., eq. 1).
     """
-    features, target = features.float(), target.float()
+    squared = (features - target).float().square()  # sums in float32, differences in what the features are
     if convention == "johnson":
-        return F.mse_loss(features, target)
-    squared = (features - target).square().flatten(1).sum(1)
+        return squared.mean()
+    squared = squared.sum((1, 2, 3))
     if convention == "gatys":
         return squared.mean() / 2
-    return (squared / target.square().flatten(1).sum(1).clamp_min(_TINY)).mean()
+    return (squared / target.float().square().sum((1, 2, 3)).clamp_min(_TINY)).mean()
 
 
 def style_term(gram: Tensor, target: Tensor, convention: str = "relative") -> Tensor:

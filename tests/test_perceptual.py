@@ -39,6 +39,28 @@ def test_gram_of_a_known_tensor() -> None:
     assert torch.equal(gram_matrix(features), torch.tensor([[[3.75, -0.25], [-0.25, 0.25]]]))
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_gram_gradient_is_autograds(layout: torch.memory_format) -> None:
+    features = torch.randn(2, 5, 4, 6).contiguous(memory_format=layout).requires_grad_()
+    target = torch.randn(2, 5, 5)  # not symmetric
+    flat = features.flatten(2)
+    plain = flat @ flat.transpose(1, 2) / (5 * 4 * 6)
+    gram = gram_matrix(features)
+    torch.testing.assert_close(gram, plain)
+    gradients = [torch.autograd.grad((g - target).pow(3).sum(), features)[0] for g in (gram, plain)]
+    torch.testing.assert_close(*gradients)
+
+
+def test_gram_of_bfloat16_features_is_summed_in_float32() -> None:
+    # Sums of ones in bfloat16 stop growing at 256.
+    features = torch.ones(1, 2, 64, 64, dtype=torch.bfloat16, requires_grad=True)
+    gram = gram_matrix(features)
+    assert gram.dtype == torch.float32
+    assert torch.equal(gram, torch.full((1, 2, 2), 0.5))
+    gram.sum().backward()
+    assert features.grad.dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_conventions_against_numpy(convention: str) -> None:
     rng = np.random.default_rng(0)

@@ -32,9 +32,64 @@ class InstanceNorm(nn.InstanceNorm2d):
 NORMS = {"instance": InstanceNorm, "batch": nn.BatchNorm2d}
 
 
-def _convolution(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    # Reflection padding: zeros would paint a dark frame.
-    return nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, padding_mode="reflect")
+def _pad(images: Tensor, amount: int, mode: str = "reflect") -> Tensor:
+    # Autocast on the CPU would pad in float32: twice the memory, and slower.
+    with torch.autocast(images.device.type, enabled=False):
+        return F.pad(images, (amount, amount, amount, amount), mode=mode)
+
+
+class Convolution(nn.Conv2d):
+    """A convolution that keeps the size (before its stride), with reflection: zeros would paint a dark frame."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.conv2d(_pad(input, self.kernel_size[0] // 2), self.weight, self.bias, self.stride)
+
+
+class UpsampledConvolution(nn.Conv2d):
+    """Nearest-neighbour upsampling by two and a 3×3 convolution (Odena et al. 2016), done before the upsampling.
+
+    Over an upsampled picture several of the nine taps meet the same pixel. Added up beforehand they leave a 2×2
+    kernel for each of the four pixels that one becomes: the same result with 16 products instead of 36. Reflection
+    padding of the upsampled picture is replication before it.
+    """
+
+    bias: Tensor
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 3)
+
+    def forward(self, input: Tensor) -> Tensor:
+        height, width = input.shape[-2:]
+        kernels = _add_taps(_add_taps(self.weight, 2), 4).flatten(0, 2)
+        y = F.conv2d(_pad(input, 1, "replicate"), kernels, self.bias.repeat(4))
+        pixels = y.permute(0, 2, 3, 1).unflatten(3, (2, 2, self.out_channels))  # B, H+1, W+1, column, row, C
+        rows = [torch.stack([pixels[:, r : r + height, c : c + width, c, r] for c in (0, 1)], dim=3) for r in (0, 1)]
+        return torch.stack(rows, dim=2).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+
+
+def _add_taps(weight: Tensor, dim: int) -> Tensor:
+    """Three taps along `dim` as two for each of two neighbouring output pixels, which are a new first dimension."""
+    first, second, third = weight.unbind(dim)
+    even, odd = (first, second + third), (first + second, third)
+    return torch.stack([torch.stack(even, dim), torch.stack(odd, dim)])
+
+
+class PicturingConvolution(Convolution):
+    """The last convolution, to three channels: too few for the hardware's vectors, so 2×2 pixels are done as one.
+
+    The same result as of a plain convolution with reflection padding, from a kernel of half the side over four
+    times the channels; twice as fast in spite of a quarter more products. The picture's sides must be even.
+    """
+
+    bias: Tensor
+
+    def forward(self, input: Tensor) -> Tensor:
+        x = _pad(input, self.kernel_size[0] // 2).permute(0, 2, 3, 1)
+        cells = x.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).transpose(2, 3).flatten(3)  # B, H/2, W/2, 4 C
+        moved = [F.pad(self.weight, (c, 1 - c, r, 1 - r)) for r in (0, 1) for c in (0, 1)]
+        kernels = torch.stack(moved, 1).unflatten(4, (-1, 2)).unflatten(3, (-1, 2)).permute(0, 1, 4, 6, 2, 3, 5)
+        y = F.conv2d(cells.permute(0, 3, 1, 2), kernels.flatten(2, 4).flatten(0, 1), self.bias.repeat_interleave(4))
+        return F.pixel_shuffle(y, 2)
 
 
 class ResidualBlock(nn.Module):
@@ -43,10 +98,10 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int, norm: type[nn.Module]) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            _convolution(channels, channels, 3),
+            Convolution(channels, channels, 3),
             norm(channels),
             nn.ReLU(inplace=True),
-            _convolution(channels, channels, 3),
+            Convolution(channels, channels, 3),
             norm(channels),
         )
 
@@ -72,30 +127,25 @@ class JohnsonNetwork(nn.Module):
         width: channels of the first convolution; the body has four times as many. The paper's is 32.
         blocks: residual blocks. The paper's is 5.
         norm: `instance` or `batch`.
-        upsampling: `nearest`, or `bilinear`, which is nearest smoothed by [1 2 1] and leaves less of a grid.
     """
 
-    def __init__(self, width: int = 32, blocks: int = 5, norm: str = "instance", upsampling: str = "nearest") -> None:
+    def __init__(self, width: int = 32, blocks: int = 5, norm: str = "instance") -> None:
         super().__init__()
         if norm not in NORMS:
             raise UserError(f"model.norm is '{norm}'; it can be {' or '.join(NORMS)}")
-        if upsampling not in ("nearest", "bilinear"):
-            raise UserError(f"model.upsampling is '{upsampling}'; it can be nearest or bilinear")
         normalise = NORMS[norm]
 
-        def stage(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> list[nn.Module]:
-            return [_convolution(in_channels, out_channels, kernel, stride), normalise(out_channels), nn.ReLU(True)]
+        def stage(convolution: nn.Conv2d) -> tuple[nn.Module, ...]:
+            return convolution, normalise(convolution.out_channels), nn.ReLU(inplace=True)
 
         self.layers = nn.Sequential(
-            *stage(3, width, 9),
-            *stage(width, 2 * width, 3, stride=2),
-            *stage(2 * width, 4 * width, 3, stride=2),
+            *stage(Convolution(3, width, 9)),
+            *stage(Convolution(width, 2 * width, 3, stride=2)),
+            *stage(Convolution(2 * width, 4 * width, 3, stride=2)),
             *(ResidualBlock(4 * width, normalise) for _ in range(blocks)),
-            nn.Upsample(scale_factor=2, mode=upsampling),
-            *stage(4 * width, 2 * width, 3),
-            nn.Upsample(scale_factor=2, mode=upsampling),
-            *stage(2 * width, width, 3),
-            _convolution(width, 3, 9),
+            *stage(UpsampledConvolution(4 * width, 2 * width)),
+            *stage(UpsampledConvolution(2 * width, width)),
+            PicturingConvolution(width, 3, 9),
         )
 
     def forward(self, images: Tensor) -> Tensor:
@@ -105,7 +155,14 @@ class JohnsonNetwork(nn.Module):
             raise UserError(f"a {width}×{height} picture is too small to stylize: at least {LEAST_SIDE}×{LEAST_SIDE}")
         # The two strides need multiples of four; what reflection adds is cut off again.
         x = F.pad(images, (0, -width % 4, 0, -height % 4), mode="reflect")
-        y = self.layers(2 * x - 1)[..., :height, :width].float() / 2 + 0.5
+        first, *body, last = self.layers
+        # In bfloat16 the layers that meet pixels would round the picture to 8 bits and the gradient with it.
+        with torch.autocast(images.device.type, enabled=False):
+            x = first(2 * x - 1)
+        for layer in body:
+            x = layer(x)
+        with torch.autocast(images.device.type, enabled=False):
+            y = last(x.float())[..., :height, :width] / 2 + 0.5
         return y if self.training else y.clamp(0, 1)
 
 

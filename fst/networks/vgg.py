@@ -81,7 +81,7 @@ class LossNetwork(nn.Module):
         self.architecture = architecture
         self.layers = frozenset(layers)
         self._pool = F.max_pool2d if pooling == "max" else F.avg_pool2d
-        self._table = self._cut(layer_table(architecture), self.layers)
+        self.table = self._cut(layer_table(architecture), self.layers)
         # Buffers that are not saved, instead of parameters: nothing to freeze, nothing for an optimiser or a
         # checkpoint to find.
         self.register_buffer("_mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
@@ -102,7 +102,7 @@ class LossNetwork(nn.Module):
         wanted = self.layers if layers is None else frozenset(layers)
         if unknown := wanted - self.layers:
             raise ValueError(f"{', '.join(sorted(unknown))}: not among the layers this network was built to read")
-        table = self._cut(self._table, wanted)
+        table = self._cut(self.table, wanted)
         least = 2 ** (table[-1].block - 1) if table else 1
         if min(images.shape[-2:]) < least:
             height, width = images.shape[-2:]
@@ -124,7 +124,7 @@ class LossNetwork(nn.Module):
 
     def use_dtype(self, dtype: torch.dtype) -> None:
         """Run the convolutions in `dtype`, the weights cast once; the normalisation stays in float32."""
-        for layer in self._table:
+        for layer in self.table:
             if layer.kind == "conv":
                 for name in (f"{layer.name}_weight", f"{layer.name}_bias"):
                     setattr(self, name, getattr(self, name).to(dtype))
@@ -143,7 +143,7 @@ class LossNetwork(nn.Module):
         return table[: max((names.index(name) for name in wanted), default=-1) + 1]
 
     def _load(self, weights: str) -> dict[str, tuple[Tensor, Tensor]]:
-        convolutions = [layer for layer in self._table if layer.kind == "conv"]
+        convolutions = [layer for layer in self.table if layer.kind == "conv"]
         if weights == "random":
             return _random_weights(convolutions)
         state = _imagenet_state(self.architecture) if weights == "imagenet" else _read_state(Path(weights))

@@ -4,7 +4,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from fst.errors import UserError
-from fst.networks.transform import InstanceNorm, JohnsonNetwork, build_transform_network
+from fst.networks.transform import (
+    InstanceNorm,
+    JohnsonNetwork,
+    PicturingConvolution,
+    UpsampledConvolution,
+    build_transform_network,
+)
 
 
 def test_parameters_at_full_width() -> None:
@@ -63,6 +69,40 @@ def test_instance_norm_is_torchs_in_both_memory_layouts() -> None:
         assert y.is_contiguous(memory_format=layout)
 
 
+def _assert_same_convolution(ours: nn.Conv2d, plain: nn.Module, side: tuple[int, int]) -> None:
+    """Outputs and all gradients, of two modules with the same parameters."""
+    ours, plain = ours.double(), plain.double()
+    for target, source in zip(plain.parameters(), ours.parameters(), strict=True):
+        target.data = source.data
+    images = [torch.rand(2, ours.in_channels, *side).double().requires_grad_() for _ in range(2)]
+    images[1].data = images[0].data
+    outputs = [module(x) for module, x in zip((ours, plain), images, strict=True)]
+    torch.testing.assert_close(*outputs)
+    for output in outputs:
+        output.square().sum().backward()
+    torch.testing.assert_close(images[0].grad, images[1].grad)
+    for a, b in zip(ours.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
+@pytest.mark.parametrize("side", [(4, 4), (5, 9), (1, 3)])
+def test_convolution_before_upsampling_is_the_one_after_it(side: tuple[int, int]) -> None:
+    plain = nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"))
+    _assert_same_convolution(UpsampledConvolution(3, 4), plain, side)
+
+
+@pytest.mark.parametrize("side", [(6, 6), (8, 14)])
+def test_picturing_convolution_is_a_plain_one(side: tuple[int, int]) -> None:
+    plain = nn.Conv2d(5, 3, 9, padding=4, padding_mode="reflect")
+    _assert_same_convolution(PicturingConvolution(5, 3, 9), plain, side)
+
+
+def test_channels_last_stays_so() -> None:
+    """A layout that flips half-way through costs more than it gains."""
+    x = torch.rand(2, 8, 6, 10).contiguous(memory_format=torch.channels_last)
+    assert UpsampledConvolution(8, 4)(x).is_contiguous(memory_format=torch.channels_last)
+
+
 def test_pictures_of_a_batch_do_not_see_each_other() -> None:
     network = JohnsonNetwork(width=4, blocks=1).eval()
     images = torch.rand(3, 3, 32, 32)
@@ -86,7 +126,6 @@ def test_a_flat_picture_stays_flat() -> None:
         ({"architecture": "unet"}, "no transform network 'unet'"),
         ({"architecture": "johnson", "depth": 3}, "depth"),
         ({"architecture": "johnson", "norm": "layer"}, "instance or batch"),
-        ({"architecture": "johnson", "upsampling": "cubic"}, "nearest or bilinear"),
     ],
 )
 def test_mistakes_are_one_clear_line(arguments: dict, message: str) -> None:

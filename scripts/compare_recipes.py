@@ -1,0 +1,129 @@
+"""Which recipe needs the fewest pictures: trains each on the same photos and scores it on the same held-out ones.
+
+    python scripts/compare_recipes.py outputs/recipes --style PAINTING --photos FOLDER --val FOLDER [--only NAME …]
+
+The yardstick is the baseline, Adam at a constant 1e-3 in batches of 4, after `--pictures`; every other recipe gets a
+third of them. All use one loss network, layer set, loss and style. A finished run is not run again, so that a
+stopped comparison goes on; the table and the curves are drawn anew from all finished runs at the end.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import mean
+
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tqdm import tqdm
+
+from fst.images import write_atomically
+
+BASELINE = "constant 1e-3, batch 4"
+COSINE = ["optimizer=adam", "optimizer.algorithm.lr=1.5e-3"]
+# What each changes: overrides of fst train.
+RECIPES: dict[str, list[str]] = {
+    BASELINE: ["optimizer=johnson"],
+    "cosine 1.5e-3, batch 4": COSINE,
+    "cosine 3e-3, batch 4": ["optimizer.algorithm.lr=3e-3"],
+    "cosine 1.5e-3, batch 2": [*COSINE, "data.batch_size=2"],
+    "cosine 3e-3, batch 2": ["optimizer.algorithm.lr=3e-3", "data.batch_size=2"],
+    "cosine 1.5e-3, batch 1": [*COSINE, "data.batch_size=1"],
+    "cosine 3e-3, batch 1": ["optimizer.algorithm.lr=3e-3", "data.batch_size=1"],
+    "cosine 2e-3, batch 8": ["optimizer.algorithm.lr=2e-3", "data.batch_size=8"],
+    "betas 0.9 0.99": [*COSINE, "data.batch_size=2", "optimizer.algorithm.betas=[0.9,0.99]"],
+    "clipped gradient 1": ["optimizer.algorithm.lr=3e-3", "data.batch_size=2", "trainer.gradient_clip_val=1"],
+}
+_POINTS = 8  # validations a run
+
+
+def pictures_of(recipe: str, budget: int) -> int:
+    return budget if recipe == BASELINE else budget // 3
+
+
+def run(recipe: str, seed: int, arguments: argparse.Namespace) -> None:
+    folder = run_folder(recipe, seed, arguments)
+    if curve_of(folder):
+        return
+    overrides = RECIPES[recipe]
+    batch = next((int(o.split("=")[1]) for o in overrides if o.startswith("data.batch_size=")), 4)
+    steps = pictures_of(recipe, arguments.pictures) // batch
+    command = [
+        *(sys.executable, "-m", "fst.cli", "train", f"name=recipe", f"hydra.run.dir={folder}", f"seed={seed}"),
+        *(f"style.image={arguments.style}", f"style.size={2 * arguments.size}", f"data.size={arguments.size}"),
+        *(f"data.root={arguments.photos}", f"data.val_root={arguments.val}", "data.val_count=24", "data.workers=0"),
+        *(f"trainer.max_steps={steps}", f"val_every={steps // _POINTS}", f"checkpoint_every={steps}"),
+        *overrides,
+        *arguments.overrides,
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "output.txt").open("w") as output:
+        environment = os.environ | {"OMP_NUM_THREADS": str(arguments.threads)}
+        subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=True, env=environment)
+
+
+def run_folder(recipe: str, seed: int, arguments: argparse.Namespace) -> Path:
+    name = re.sub(r"[^\w.-]+", "_", recipe)
+    return arguments.folder / f"{arguments.size}px_{arguments.pictures}" / f"{name}_seed{seed}"
+
+
+def curve_of(folder: Path) -> list[tuple[int, float]]:
+    """(step, validation loss) of a finished run; empty if it is not finished."""
+    if not list(folder.glob("*.safetensors")):
+        return []
+    curve = {}
+    for events in sorted(folder.rglob("events.out*")):
+        accumulator = EventAccumulator(str(events)).Reload()
+        if "val/loss" in accumulator.Tags()["scalars"]:
+            curve |= {event.step: event.value for event in accumulator.Scalars("val/loss")}
+    return sorted(curve.items())
+
+
+def report(arguments: argparse.Namespace) -> None:
+    rows, curves = [], {}
+    for recipe in RECIPES:
+        runs = {seed: curve_of(run_folder(recipe, seed, arguments)) for seed in arguments.seeds}
+        runs = {seed: curve for seed, curve in runs.items() if curve}
+        if runs:
+            pictures = pictures_of(recipe, arguments.pictures)
+            losses = [curve[-1][1] for curve in runs.values()]
+            rows.append({"recipe": recipe, "pictures": pictures, "losses": losses, "mean": mean(losses)})
+            curves[recipe] = [
+                [(step * pictures / curve[-1][0], loss) for step, loss in curve] for curve in runs.values()
+            ]
+    rows.sort(key=lambda row: row["mean"])
+    print("| recipe | pictures | validation loss, each seed | mean |\n|---|---|---|---|")
+    for row in rows:
+        print(f"| {row['recipe']} | {row['pictures']} | {', '.join(f'{x:.3f}' for x in row['losses'])} | {row['mean']:.3f} |")
+    document = {"size": arguments.size, "rows": rows, "curves": curves}
+    write_atomically(arguments.folder / f"{arguments.size}px_{arguments.pictures}.json", json.dumps(document).encode())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where runs, table and curves go")
+    parser.add_argument("--style", required=True, help="the painting")
+    parser.add_argument("--photos", required=True, help="folder of training photos")
+    parser.add_argument("--val", required=True, help="folder of validation photos")
+    parser.add_argument("--size", type=int, default=256, help="side of the crops in pixels; default 256")
+    parser.add_argument("--pictures", type=int, default=8000, help="the baseline's; default 8000")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="default 0 1")
+    parser.add_argument("--only", nargs="+", choices=RECIPES, default=list(RECIPES), metavar="NAME", help="recipes")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time; default 1")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each run; default all")
+    parser.add_argument("--overrides", nargs="+", default=[], help="of fst train, for all runs")
+    arguments = parser.parse_args()
+    todo = list(itertools.product(arguments.seeds, arguments.only))
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        runs = [pool.submit(run, recipe, seed, arguments) for seed, recipe in todo]
+        for done in tqdm(runs, unit="run"):
+            done.result()
+    report(arguments)
+
+
+if __name__ == "__main__":
+    main()
