@@ -10,6 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ def find_images(root: Path) -> list[Path]:
     )
 
 
-def read_image(path: Path, at_least: int | None = None) -> Image.Image:
+def read_image(path: Path, at_least: int | None = None, file: BinaryIO | None = None) -> Image.Image:
     """Read any picture as 8-bit sRGB: mode "RGB", or "RGBA" where it has transparency.
 
     Upright by its EXIF orientation; CMYK, palette, greyscale, 16-bit and embedded colour profiles are converted.
@@ -45,6 +46,7 @@ def read_image(path: Path, at_least: int | None = None) -> Image.Image:
     Args:
         at_least: decode a JPEG at 1/2, 1/4 or 1/8 of its size as long as both sides stay at least this many
             pixels (several times faster for large photos).
+        file: read from this, and use `path` for messages only.
 
     Raises:
         ImageError: not a picture, damaged, or cut short.
@@ -52,7 +54,7 @@ def read_image(path: Path, at_least: int | None = None) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks about odd metadata; damage raises
-            with Image.open(path) as image:
+            with Image.open(file or path) as image:
                 if at_least is not None:
                     image.draft(None, (at_least, at_least))
                 image.load()

@@ -30,13 +30,11 @@ RECIPES: dict[str, list[str]] = {
     BASELINE: ["optimizer=johnson"],
     "cosine 1.5e-3, batch 4": COSINE,
     "cosine 3e-3, batch 4": ["optimizer.algorithm.lr=3e-3"],
-    "cosine 1.5e-3, batch 2": [*COSINE, "data.batch_size=2"],
-    "cosine 3e-3, batch 2": ["optimizer.algorithm.lr=3e-3", "data.batch_size=2"],
-    "cosine 1.5e-3, batch 1": [*COSINE, "data.batch_size=1"],
-    "cosine 3e-3, batch 1": ["optimizer.algorithm.lr=3e-3", "data.batch_size=1"],
-    "cosine 2e-3, batch 8": ["optimizer.algorithm.lr=2e-3", "data.batch_size=8"],
-    "betas 0.9 0.99": [*COSINE, "data.batch_size=2", "optimizer.algorithm.betas=[0.9,0.99]"],
-    "clipped gradient 1": ["optimizer.algorithm.lr=3e-3", "data.batch_size=2", "trainer.gradient_clip_val=1"],
+    "cosine 3e-3, batch 2": ["optimizer.algorithm.lr=3e-3", "data.batch_size=2", "optimizer.lr_batch_size=null"],
+    "cosine 1.5e-3, batch 1": [*COSINE, "data.batch_size=1", "optimizer.lr_batch_size=null"],
+    "cosine 1.5e-3, from another style": [*COSINE, "model.init_from=starry_night"],
+    "cosine 1e-3, from another style": ["optimizer.algorithm.lr=1e-3", "model.init_from=starry_night"],
+    "cosine 2e-3, from another style": ["optimizer.algorithm.lr=2e-3", "model.init_from=starry_night"],
 }
 _POINTS = 8  # validations a run
 
@@ -53,7 +51,7 @@ def run(recipe: str, seed: int, arguments: argparse.Namespace) -> None:
     batch = next((int(o.split("=")[1]) for o in overrides if o.startswith("data.batch_size=")), 4)
     steps = pictures_of(recipe, arguments.pictures) // batch
     command = [
-        *(sys.executable, "-m", "fst.cli", "train", f"name=recipe", f"hydra.run.dir={folder}", f"seed={seed}"),
+        *(sys.executable, "-m", "fst.cli", "train", "name=recipe", f"hydra.run.dir={folder}", f"seed={seed}"),
         *(f"style.image={arguments.style}", f"style.size={2 * arguments.size}", f"data.size={arguments.size}"),
         *(f"data.root={arguments.photos}", f"data.val_root={arguments.val}", "data.val_count=24", "data.workers=0"),
         *(f"trainer.max_steps={steps}", f"val_every={steps // _POINTS}", f"checkpoint_every={steps}"),
@@ -68,14 +66,18 @@ def run(recipe: str, seed: int, arguments: argparse.Namespace) -> None:
 
 def run_folder(recipe: str, seed: int, arguments: argparse.Namespace) -> Path:
     name = re.sub(r"[^\w.-]+", "_", recipe)
-    return arguments.folder / f"{arguments.size}px_{arguments.pictures}" / f"{name}_seed{seed}"
+    return results_of(arguments) / f"{name}_seed{seed}"
+
+
+def results_of(arguments: argparse.Namespace) -> Path:
+    return arguments.folder / f"{Path(arguments.style).stem}_{arguments.size}px_{arguments.pictures}"
 
 
 def curve_of(folder: Path) -> list[tuple[int, float]]:
     """(step, validation loss) of a finished run; empty if it is not finished."""
     if not list(folder.glob("*.safetensors")):
         return []
-    curve = {}
+    curve: dict[int, float] = {}
     for events in sorted(folder.rglob("events.out*")):
         accumulator = EventAccumulator(str(events)).Reload()
         if "val/loss" in accumulator.Tags()["scalars"]:
@@ -84,23 +86,38 @@ def curve_of(folder: Path) -> list[tuple[int, float]]:
 
 
 def report(arguments: argparse.Namespace) -> None:
-    rows, curves = [], {}
+    """The table, on screen and as JSON, best first, and the curves as a plot."""
+    rows: list[tuple[float, str]] = []
+    curves = {}
     for recipe in RECIPES:
-        runs = {seed: curve_of(run_folder(recipe, seed, arguments)) for seed in arguments.seeds}
-        runs = {seed: curve for seed, curve in runs.items() if curve}
-        if runs:
+        runs = [curve_of(run_folder(recipe, seed, arguments)) for seed in arguments.seeds]
+        if runs := [curve for curve in runs if curve]:
             pictures = pictures_of(recipe, arguments.pictures)
-            losses = [curve[-1][1] for curve in runs.values()]
-            rows.append({"recipe": recipe, "pictures": pictures, "losses": losses, "mean": mean(losses)})
-            curves[recipe] = [
-                [(step * pictures / curve[-1][0], loss) for step, loss in curve] for curve in runs.values()
-            ]
-    rows.sort(key=lambda row: row["mean"])
+            losses = [curve[-1][1] for curve in runs]
+            shown = ", ".join(f"{loss:.3f}" for loss in losses)
+            rows.append((mean(losses), f"| {recipe} | {pictures} | {shown} | {mean(losses):.3f} |"))
+            curves[recipe] = [[(step * pictures / run[-1][0], loss) for step, loss in run] for run in runs]
     print("| recipe | pictures | validation loss, each seed | mean |\n|---|---|---|---|")
-    for row in rows:
-        print(f"| {row['recipe']} | {row['pictures']} | {', '.join(f'{x:.3f}' for x in row['losses'])} | {row['mean']:.3f} |")
-    document = {"size": arguments.size, "rows": rows, "curves": curves}
-    write_atomically(arguments.folder / f"{arguments.size}px_{arguments.pictures}.json", json.dumps(document).encode())
+    print("\n".join(line for _, line in sorted(rows)))
+    write_atomically(results_of(arguments).with_suffix(".json"), json.dumps(curves).encode())
+    plot(curves, results_of(arguments).with_suffix(".png"))
+
+
+def plot(curves: dict[str, list[list[tuple[float, float]]]], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
+    for index, (recipe, runs) in enumerate(curves.items()):
+        for number, run in enumerate(runs):
+            color = "k" if recipe == BASELINE else f"C{index % 10}"
+            axes.plot(*zip(*run, strict=True), color=color, label=None if number else recipe)
+    axes.set(yscale="log", xlabel="pictures", ylabel="validation loss", title=path.stem)
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
 
 
 def main() -> None:

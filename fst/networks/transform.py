@@ -32,17 +32,17 @@ class InstanceNorm(nn.InstanceNorm2d):
 NORMS = {"instance": InstanceNorm, "batch": nn.BatchNorm2d}
 
 
-def _pad(images: Tensor, amount: int, mode: str = "reflect") -> Tensor:
+def _reflect(images: Tensor, amount: int) -> Tensor:
     # Autocast on the CPU would pad in float32: twice the memory, and slower.
     with torch.autocast(images.device.type, enabled=False):
-        return F.pad(images, (amount, amount, amount, amount), mode=mode)
+        return F.pad(images, (amount, amount, amount, amount), mode="reflect")
 
 
 class Convolution(nn.Conv2d):
     """A convolution that keeps the size (before its stride), with reflection: zeros would paint a dark frame."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.conv2d(_pad(input, self.kernel_size[0] // 2), self.weight, self.bias, self.stride)
+        return F.conv2d(_reflect(input, self.kernel_size[0] // 2), self.weight, self.bias, self.stride)
 
 
 class UpsampledConvolution(nn.Conv2d):
@@ -61,7 +61,9 @@ class UpsampledConvolution(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         height, width = input.shape[-2:]
         kernels = _add_taps(_add_taps(self.weight, 2), 4).flatten(0, 2)
-        y = F.conv2d(_pad(input, 1, "replicate"), kernels, self.bias.repeat(4))
+        x = torch.cat([input[:, :, :1], input, input[:, :, -1:]], 2)
+        x = torch.cat([x[:, :, :, :1], x, x[:, :, :, -1:]], 3)
+        y = F.conv2d(x, kernels, self.bias.repeat(4))
         pixels = y.permute(0, 2, 3, 1).unflatten(3, (2, 2, self.out_channels))  # B, H+1, W+1, column, row, C
         rows = [torch.stack([pixels[:, r : r + height, c : c + width, c, r] for c in (0, 1)], dim=3) for r in (0, 1)]
         return torch.stack(rows, dim=2).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
@@ -84,7 +86,7 @@ class PicturingConvolution(Convolution):
     bias: Tensor
 
     def forward(self, input: Tensor) -> Tensor:
-        x = _pad(input, self.kernel_size[0] // 2).permute(0, 2, 3, 1)
+        x = _reflect(input, self.kernel_size[0] // 2).permute(0, 2, 3, 1)
         cells = x.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).transpose(2, 3).flatten(3)  # B, H/2, W/2, 4 C
         moved = [F.pad(self.weight, (c, 1 - c, r, 1 - r)) for r in (0, 1) for c in (0, 1)]
         kernels = torch.stack(moved, 1).unflatten(4, (-1, 2)).unflatten(3, (-1, 2)).permute(0, 1, 4, 6, 2, 3, 5)

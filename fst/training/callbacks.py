@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -10,6 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.strategies import Strategy
 from torch import Tensor
 from tqdm import tqdm
 
@@ -17,14 +18,33 @@ from fst.errors import RunError
 from fst.images import contact_sheet, to_pil, to_uint8, write_image
 
 
-class Progress(pl.Callback):
-    """A bar over the steps with the loss terms and pictures per second; the latter goes to the logger, too.
+class Reading:
+    """Scalars on their way off the device, averaged over all processes. Whoever reads them some steps later
+    finds them there: no step waits for a metric."""
 
-    Terms are read off the device every `every` steps only: no other step waits for a metric.
-    """
+    def __init__(self, scalars: Mapping[str, Tensor], strategy: Strategy) -> None:
+        stacked = torch.stack([scalar.detach().float() for scalar in scalars.values()])
+        values = strategy.reduce(stacked, reduce_op="mean")
+        assert isinstance(values, Tensor)
+        self._names = list(scalars)
+        self._values = values.to("cpu", non_blocking=values.is_cuda)
+        self._arrived = torch.cuda.Event() if values.is_cuda else None
+        if self._arrived:
+            self._arrived.record()
+
+    def values(self) -> dict[str, float]:
+        if self._arrived:
+            self._arrived.synchronize()
+        return dict(zip(self._names, self._values.tolist(), strict=True))
+
+
+class Progress(pl.Callback):
+    """A bar over the steps and the logger's curves: loss terms and pictures per second, every `every` steps and one
+    such stretch late (see `Reading`)."""
 
     def __init__(self, every: int) -> None:
         self._every = every
+        self._reading: tuple[int, float, Reading] | None = None
         self._bar: tqdm | None = None
         self._validation_bar: tqdm | None = None
         self._pictures, self._since = 0, 0.0
@@ -46,15 +66,23 @@ class Progress(pl.Callback):
         assert self._bar is not None
         self._pictures += len(batch) * trainer.world_size
         self._bar.update(trainer.global_step - self._bar.n)
-        if trainer.global_step % self._every:
+        if trainer.global_step % self._every == 0:
+            self._show_reading(trainer)
+            rate = self._pictures / (time.perf_counter() - self._since)
+            self._reading = (trainer.global_step, rate, Reading(outputs, trainer.strategy))
+            self._restart_clock()
+
+    def _show_reading(self, trainer: pl.Trainer) -> None:
+        if self._reading is None:
             return
-        metrics = trainer.callback_metrics
-        rate = self._pictures / (time.perf_counter() - self._since)
-        terms = {name: f"{metrics[f'train/{name}'].item():.4g}" for name in ("loss", "content", "style")}
-        self._bar.set_postfix(terms | {"pictures/s": f"{rate:.3g}"})
+        step, rate, reading = self._reading
+        self._reading = None
+        terms = reading.values() | {"pictures_per_second": rate}
+        if self._bar is not None:
+            shown = {name: f"{terms[name]:.4g}" for name in ("loss", "content", "style")}
+            self._bar.set_postfix(shown | {"pictures/s": f"{rate:.3g}"})
         for logger in trainer.loggers:
-            logger.log_metrics({"train/pictures_per_second": rate}, trainer.global_step)
-        self._restart_clock()
+            logger.log_metrics({f"train/{name}": value for name, value in terms.items()}, step)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         batches = int(sum(trainer.num_val_batches))
@@ -71,6 +99,7 @@ class Progress(pl.Callback):
         self._restart_clock()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._show_reading(trainer)
         if self._bar is not None:
             self._bar.close()
 
@@ -119,13 +148,14 @@ class Interrupted(Exception):  # noqa: N818 (a request, not an error)
 
 class SafeStop(pl.Callback):
     """SIGINT and SIGTERM finish the step, save `checkpoint` and stop; a second signal stops at once. A loss that is
-    NaN or infinite stops the run, seen every `every` steps and before anything spoiled is saved."""
+    NaN or infinite stops the run, seen within twice `every` steps and before anything spoiled is saved."""
 
     def __init__(self, checkpoint: Path, every: int) -> None:
         self._checkpoint, self._every = checkpoint, every
         self._signal: int | None = None
         self._previous: dict[int, Any] = {}
-        self._finite = torch.tensor(True)
+        self._finite: Tensor | None = None
+        self._reading: Reading | None = None
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -139,10 +169,12 @@ class SafeStop(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Tensor, batch_idx: int
     ) -> None:
-        # Stays on the device; looked at where the step waits anyway, and before each save.
-        self._finite = torch.isfinite(outputs["loss"]) & self._finite.to(outputs["loss"].device)
+        finite = outputs["loss"].detach().isfinite()
+        self._finite = finite if self._finite is None else self._finite & finite  # stays on the device
         if trainer.global_step % self._every == 0:
-            self._check_finite(trainer)
+            if self._reading is not None:
+                self._check(self._reading, trainer)
+            self._reading = self._read_finite(trainer)
         elif trainer.world_size > 1:
             return  # several processes agree on stopping only where they wait for each other anyway
         if trainer.strategy.reduce_boolean_decision(self._signal is not None, all=False):
@@ -152,10 +184,15 @@ class SafeStop(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        self._check_finite(trainer)
+        if self._finite is not None:
+            self._check(self._read_finite(trainer), trainer)
 
-    def _check_finite(self, trainer: pl.Trainer) -> None:
-        if not trainer.strategy.reduce_boolean_decision(bool(self._finite)):
+    def _read_finite(self, trainer: pl.Trainer) -> Reading:
+        assert self._finite is not None
+        return Reading({"finite": self._finite}, trainer.strategy)
+
+    def _check(self, reading: Reading, trainer: pl.Trainer) -> None:
+        if reading.values()["finite"] < 1:
             kept = (
                 f"the last good checkpoint is {self._checkpoint}" if self._checkpoint.exists() else "nothing saved yet"
             )

@@ -4,11 +4,13 @@ import itertools
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from PIL.Image import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchvision.transforms import v2
@@ -39,9 +41,6 @@ class PhotoDataset(Dataset[Tensor]):
         self.paths, self.size, self.seed = paths, size, seed
         # Shared with the workers, so that a bad file is tried and named once, not once a worker and epoch.
         self.unreadable = torch.zeros(len(paths), dtype=torch.bool).share_memory_()
-        self._augment = v2.Compose(
-            [v2.RandomResizedCrop(size, scale=_CROP_AREA, ratio=_CROP_RATIO), v2.RandomHorizontalFlip()]
-        )
         self._epoch, self._order = -1, torch.empty(0)
 
     def __getitem__(self, position: int) -> Tensor:
@@ -61,23 +60,74 @@ class PhotoDataset(Dataset[Tensor]):
                 self.unreadable[index] = True
                 log.warning("left out: %s", error)
                 continue
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(hash((self.seed, position)))
-                return v2.functional.pil_to_tensor(self._augment(image)).permute(1, 2, 0)
+            return random_crop(image, self.size, (self.seed, position))
         raise UserError("none of the pictures can be read any more (data.root)")
 
 
-class PhotoDataModule(pl.LightningDataModule):
+class CropDataModule(pl.LightningDataModule):
+    """What photos from a folder and from shards share: fixed validation crops, and batches shared out to processes.
+
+    Args:
+        size: side of the crops, in pixels.
+        batch_size: pictures a step, over all devices.
+        workers: processes that decode; `None` for half of the cores, at most eight.
+        val_count: how many validation pictures.
+    """
+
+    def __init__(self, size: int, batch_size: int, workers: int | None, val_count: int) -> None:
+        super().__init__()
+        self.size, self.batch_size, self.val_count = size, batch_size, val_count
+        self.workers = min(_MOST_WORKERS, max(1, (os.cpu_count() or 1) // 2)) if workers is None else workers
+        self._validation: TensorDataset | None = None
+
+    def validation_images(self) -> Iterator[Image]:
+        """Pictures that are never trained on, in a fixed order."""
+        raise NotImplementedError
+
+    def setup(self, stage: str) -> None:
+        if self._validation is None:
+            images = itertools.islice(self.validation_images(), self.val_count)
+            if not (crops := [_centre_crop(image, self.size) for image in images]):
+                raise UserError("none of the validation pictures can be read (data.val_root, or the data without it)")
+            self._validation = TensorDataset(torch.stack(crops))
+
+    def val_dataloader(self) -> DataLoader:
+        assert self._validation is not None, "setup() comes first"
+        return DataLoader(self._validation, self.batch_size, collate_fn=lambda rows: torch.stack([r[0] for r in rows]))
+
+    def report_unreadable(self) -> None:
+        """Say how many pictures were left out, if that is known."""
+
+    def make_loader(self, dataset: Dataset[Tensor], **options: Any) -> DataLoader:
+        return DataLoader(
+            dataset,
+            num_workers=self.workers,
+            worker_init_fn=_leave_signals_to_the_parent,
+            persistent_workers=self.workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            **options,
+        )
+
+    def position(self) -> tuple[int, int, int]:
+        """The batch that comes next (a resumed run's is not 0), this process's rank, and its share of a batch."""
+        batch, rank, processes = 0, 0, 1
+        if self.trainer is not None:
+            batch = self.trainer.global_step * self.trainer.accumulate_grad_batches
+            rank, processes = self.trainer.global_rank, self.trainer.world_size
+        share, rest = divmod(self.batch_size, processes)
+        if rest:
+            raise UserError(f"data.batch_size={self.batch_size} cannot be shared out evenly to {processes} processes")
+        return batch, rank, share
+
+
+class PhotoDataModule(CropDataModule):
     """Training crops and fixed validation crops from folders of pictures, as `(B, H, W, 3)` uint8 batches.
 
     Args:
         root: folder of training pictures; nested folders are searched.
-        size: side of the crops, in pixels.
-        batch_size: pictures a step, over all devices.
         seed: of the order and the crops.
-        workers: processes that decode; `None` for half of the cores, at most eight.
         val_root: folder of validation pictures; `None` holds some of the training pictures out.
-        val_count: how many validation pictures.
+        size, batch_size, workers, val_count: see `CropDataModule`.
 
     Raises:
         UserError: a folder is missing or holds no picture that can be read.
@@ -93,70 +143,60 @@ class PhotoDataModule(pl.LightningDataModule):
         val_root: str | None = None,
         val_count: int = 8,
     ) -> None:
-        super().__init__()
-        self.size, self.batch_size, self.val_count = size, batch_size, val_count
-        self.workers = min(_MOST_WORKERS, max(1, (os.cpu_count() or 1) // 2)) if workers is None else workers
-        paths = _find("data.root", root)
+        super().__init__(size, batch_size, workers, val_count)
+        paths = find_photos("data.root", root)
         if val_root is None:
             held_out = max(1, min(val_count, len(paths) // 10))
             val_paths = paths[:: max(1, len(paths) // held_out)][:held_out]
             held_paths = set(val_paths)
             paths = [path for path in paths if path not in held_paths] or paths
         else:
-            val_paths = _find("data.val_root", val_root)
+            val_paths = find_photos("data.val_root", val_root)
         self.photos = PhotoDataset(paths, size, seed)
         self._val_paths = val_paths
-        self._validation: TensorDataset | None = None
 
     def setup(self, stage: str) -> None:
-        if self._validation is None:
-            readable = (crop for crop in map(self._validation_crop, self._val_paths) if crop is not None)
-            crops = list(itertools.islice(readable, self.val_count))
-            if not crops:
-                raise UserError("none of the validation pictures can be read (data.val_root, or data.root without it)")
-            self._validation = TensorDataset(torch.stack(crops))
-            self.photos[0]  # a folder of nothing but damaged files ends here, not in a worker
+        super().setup(stage)
+        self.photos[0]  # a folder of nothing but damaged files ends here, not in a worker
+
+    def validation_images(self) -> Iterator[Image]:
+        return read_all(self._val_paths, self.size)
 
     def train_dataloader(self) -> DataLoader:
-        return DataLoader(
-            self.photos,
-            batch_sampler=self._batches(),
-            num_workers=self.workers,
-            worker_init_fn=_leave_signals_to_the_parent,
-            persistent_workers=self.workers > 0,
-            pin_memory=torch.cuda.is_available(),
-        )
+        return self.make_loader(self.photos, batch_sampler=self._batches())
 
     def _batches(self) -> Iterator[list[int]]:
-        """Positions of this process's share of each batch, from the step on that a resumed run is at."""
-        first_batch, rank, processes = 0, 0, 1
-        if self.trainer is not None:
-            first_batch = self.trainer.global_step * self.trainer.accumulate_grad_batches
-            rank, processes = self.trainer.global_rank, self.trainer.world_size
-        share, rest = divmod(self.batch_size, processes)
-        if rest:
-            raise UserError(f"data.batch_size={self.batch_size} cannot be shared out evenly to {processes} processes")
+        """Positions of this process's share of each batch."""
+        first_batch, rank, share = self.position()
         for batch in itertools.count(first_batch):
             first = batch * self.batch_size + rank * share
             yield list(range(first, first + share))
 
-    def val_dataloader(self) -> DataLoader:
-        assert self._validation is not None, "setup() comes first"
-        return DataLoader(self._validation, self.batch_size, collate_fn=lambda rows: torch.stack([r[0] for r in rows]))
-
     def report_unreadable(self) -> None:
-        """Say how many files were left out, if any."""
         if count := int(self.photos.unreadable.sum()):
             log.warning("%d of %d pictures could not be read and were left out", count, len(self.photos.paths))
 
-    def _validation_crop(self, path: Path) -> Tensor | None:
+
+def read_all(paths: Iterable[Path], size: int) -> Iterator[Image]:
+    """The pictures that can be read, a warning for each of the others."""
+    for path in paths:
         try:
-            image = flatten_alpha(read_image(path, at_least=self.size))
+            yield flatten_alpha(read_image(path, at_least=size))
         except ImageError as error:
             log.warning("left out of validation: %s", error)
-            return None
-        crop = v2.functional.center_crop(v2.functional.resize(image, [self.size]), [self.size])
-        return v2.functional.pil_to_tensor(crop).permute(1, 2, 0).contiguous()
+
+
+def random_crop(image: Image, size: int, seed: Hashable) -> Tensor:
+    """The `(size, size, 3)` uint8 crop that belongs to `seed`: of random size and shape, half of them mirrored."""
+    augment = v2.Compose([v2.RandomResizedCrop(size, scale=_CROP_AREA, ratio=_CROP_RATIO), v2.RandomHorizontalFlip()])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(hash(seed))
+        return v2.functional.pil_to_tensor(augment(image)).permute(1, 2, 0)
+
+
+def _centre_crop(image: Image, size: int) -> Tensor:
+    crop = v2.functional.center_crop(v2.functional.resize(image, [size]), [size])
+    return v2.functional.pil_to_tensor(crop).permute(1, 2, 0).contiguous()
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:
@@ -165,7 +205,8 @@ def _leave_signals_to_the_parent(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _find(key: str, folder: str) -> list[Path]:
+def find_photos(key: str, folder: str) -> list[Path]:
+    """All pictures of a folder that the configuration names at `key`; UserError if there are none."""
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise UserError(f"{key}={folder}: no such folder; name a folder of photos, or get scripts/download_coco.py's")

@@ -23,7 +23,6 @@ class StyleTransferModule(pl.LightningModule):
         make_optimizer: called with the network's parameters.
         warmup: share of the steps in which the learning rate rises linearly from zero.
         final: share of the peak learning rate that a half cosine ends at; 1 keeps it constant.
-        log_every: steps between logged terms; the others do no work for it.
     """
 
     def __init__(
@@ -33,10 +32,8 @@ class StyleTransferModule(pl.LightningModule):
         make_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         warmup: float = 0.0,
         final: float = 1.0,
-        log_every: int = 1,
     ) -> None:
         super().__init__()
-        self._log_every = log_every
         self.network, self.loss = network, loss
         self._make_optimizer, self._warmup, self._final = make_optimizer, warmup, final
 
@@ -45,12 +42,9 @@ class StyleTransferModule(pl.LightningModule):
             # Autocast alone would cast the frozen weights anew at every step.
             self.loss.loss_network.use_dtype(torch.bfloat16)
 
-    def training_step(self, batch: Tensor, batch_index: int) -> Tensor:
+    def training_step(self, batch: Tensor, batch_index: int) -> dict[str, Tensor]:
         terms, _, _ = self._terms(batch)
-        if (self.global_step + 1) % self._log_every == 0:
-            named = {f"train/{name}": term.detach() for name, term in terms.items()}
-            self.log_dict(named, batch_size=len(batch), sync_dist=True)
-        return terms["loss"]
+        return terms
 
     def validation_step(self, batch: Tensor, batch_index: int) -> dict[str, Tensor]:
         terms, content, stylized = self._terms(batch)

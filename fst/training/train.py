@@ -1,6 +1,8 @@
 """The Hydra entry of `fst train`: one configuration in, one style file out."""
 
+import functools
 import logging
+import math
 import os
 import pickle
 import re
@@ -24,12 +26,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
-from torch import Tensor
+from torch import Tensor, nn
 
 from fst.errors import UserError, find_cause
 from fst.hardware import fast_dtype, keep_large_blocks, pick_device
 from fst.images import flatten_alpha, read_image, resize_longer_side, to_tensor
-from fst.inference.style_file import SUFFIX, StyleInfo, save_style
+from fst.inference.style_file import SUFFIX, StyleInfo, find_style, load_style, save_style
 from fst.networks.transform import build_transform_network
 from fst.networks.vgg import LossNetwork
 from fst.perceptual import LossWeights, PerceptualLoss
@@ -91,15 +93,36 @@ def build_module(config: DictConfig, style_image: Tensor) -> StyleTransferModule
         config.loss.convention,
         config.loss.reduction,
     )
+    model = dict(config.model)
+    start = model.pop("init_from")
+    network = build_transform_network(**model)
+    if start is not None:
+        _start_from(network, start)
+    if config.compile:
+        network.compile()
+        loss.loss_network.compile()
     optimizer = config.optimizer
-    return StyleTransferModule(
-        build_transform_network(**config.model),
-        loss,
-        instantiate(optimizer.algorithm),
-        optimizer.warmup,
-        optimizer.final,
-        config.trainer.log_every_n_steps,
-    )
+    make_optimizer = instantiate(optimizer.algorithm)
+    if optimizer.lr_batch_size is not None:
+        rate = optimizer.algorithm.lr * math.sqrt(config.data.batch_size / optimizer.lr_batch_size)
+        make_optimizer = functools.partial(make_optimizer, lr=rate)
+    return StyleTransferModule(network, loss, make_optimizer, optimizer.warmup, optimizer.final)
+
+
+def _start_from(network: nn.Module, style: str) -> None:
+    """Give the network the weights of a trained style.
+
+    Raises:
+        UserError: no such style, or it has another architecture.
+    """
+    path = find_style(style)
+    trained, info = load_style(path)
+    try:
+        network.load_state_dict(trained.state_dict())
+    except RuntimeError as error:
+        raise UserError(
+            f"model.init_from={style}: {path} has another network, {info.architecture} with {dict(info.arguments)}"
+        ) from error
 
 
 def run_folder(name: str, ckpt_path: str | None) -> Path:
@@ -191,6 +214,7 @@ def _fit(trainer: pl.Trainer, module: StyleTransferModule, data: pl.LightningDat
 def _describe(config: DictConfig, steps: int, scores: Mapping[str, float]) -> StyleInfo:
     plain: Any = OmegaConf.to_container(config, resolve=True)
     model = dict(plain["model"])
+    model.pop("init_from")
     network = plain["loss_network"]
     return StyleInfo(
         name=config.name,
@@ -242,13 +266,22 @@ def _run(config: DictConfig, arguments: list[str]) -> Exception | None:
             cause = _config_error(error)
         if cause is None:
             raise
-        if sweeping:  # the other runs go on
+        if sweeping:  # the launcher does the other runs, perhaps elsewhere, and raises at the end
             log.error("%s: %s", shlex.join(overrides), cause)
+            raise cause from error
         return cause
     if _writes():
         path = Path(os.path.relpath(path))
         print(f"trained {config.name}: {path}\nuse it:  fst stylize PHOTO -s {path}")
     return None
+
+
+def _job_devices() -> int | list[int]:
+    """Lightning's `devices` for one job of a sweep: the jobs take the GPUs in turn."""
+    job = HydraConfig.get().job
+    number = 0 if OmegaConf.is_missing(job, "num") else job.num
+    count = torch.cuda.device_count()
+    return [number % count] if count else 1
 
 
 def main(arguments: list[str]) -> None:
@@ -261,6 +294,7 @@ def main(arguments: list[str]) -> None:
     OmegaConf.register_new_resolver(
         "run_dir", lambda name, ckpt: str(run_folder(name, ckpt)), use_cache=True, replace=True
     )
+    OmegaConf.register_new_resolver("job_devices", _job_devices, replace=True)
     failures: list[Exception] = []
 
     @hydra.main(version_base="1.3", config_path=str(resource_folder("conf")), config_name="train")

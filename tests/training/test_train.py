@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,8 +22,16 @@ from fst.resources import resource_folder
 from fst.training import data as training_data
 from fst.training.callbacks import Interrupted
 from fst.training.train import main
+from tests.training.test_shards import pack
 
 CONF = resource_folder("conf")
+# Where two ways of computing the same are compared: Adam's first steps are signs of gradients, which rounding flips.
+SGD = [
+    "optimizer=johnson",
+    "optimizer.algorithm._target_=torch.optim.SGD",
+    "~optimizer.algorithm.betas",
+    "optimizer.algorithm.lr=3e-5",
+]
 GROUPS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml"))
 
 
@@ -64,7 +73,10 @@ def only_run() -> Path:
 
 
 @pytest.mark.parametrize("choice", GROUPS)
-def test_every_config_composes_and_runs_two_steps(choice: str, small: list[str]) -> None:
+def test_every_config_composes_and_runs_two_steps(choice: str, small: list[str], photos: Path) -> None:
+    if choice == "data=webdataset":
+        pytest.importorskip("webdataset")
+        small = [f"data.urls='{pack(photos, Path('shards'))}'", *(o for o in small if not o.startswith("data.root"))]
     main([choice, *small])
     (path,) = style_files()
     _, info = load_style(path)
@@ -106,7 +118,7 @@ def test_a_run_writes_curves_strips_checkpoint_and_style(small: list[str], capsy
     assert "train/pictures_per_second" in scalars
     assert any(name.startswith("lr-") for name in scalars)
     assert events.Tags()["images"] == ["val/stylized"]
-    assert [event.step for event in events.Scalars("train/loss")] == [0, 1, 2, 3]
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4]
     printed = capsys.readouterr().out
     assert f"fst stylize PHOTO -s {run / 'painting.safetensors'}" in printed
 
@@ -269,10 +281,56 @@ def test_missing_values_are_named(small: list[str], capsys: pytest.CaptureFixtur
         assert key in capsys.readouterr().err
 
 
+def test_a_run_starts_from_another_style_of_the_same_network(small: list[str]) -> None:
+    main(small)
+    trained = load_file(style_files()[0])
+    still = ["optimizer.algorithm.lr=0", "name=second"]
+    main([*small, *still, "model.init_from=painting"])
+    path = next(path for path in style_files() if path.stem == "second")
+    assert "init_from" not in load_style(path)[1].arguments
+    assert all(torch.equal(tensor, trained[name]) for name, tensor in load_file(path).items())
+    with pytest.raises(UserError, match=r"model.init_from=painting: .* has another network, johnson with"):
+        main([*small, "model.init_from=painting", "model.width=8"])
+    with pytest.raises(UserError, match="no style 'nobody'"):
+        main([*small, "model.init_from=nobody"])
+
+
+def test_the_rate_grows_with_the_root_of_the_batch(small: list[str]) -> None:
+    rates = {}
+    for optimizer in ("adam", "johnson"):
+        for batch in (4, 16):
+            name = f"{optimizer}{batch}"
+            rate = ["optimizer.warmup=0", "optimizer.final=1", "optimizer.algorithm.lr=1e-4"]
+            main([*small, *rate, f"optimizer={optimizer}", f"data.batch_size={batch}", f"name={name}"])
+            (run,) = Path("outputs", name).iterdir()
+            rates[optimizer, batch] = curve(run, "lr-Adam")[-1]
+    assert rates["adam", 16] == pytest.approx(2e-4)
+    assert rates["adam", 4] == rates["johnson", 4] == rates["johnson", 16] == pytest.approx(1e-4)
+
+
+@pytest.mark.skipif(not (shutil.which("c++") or shutil.which("g++")), reason="torch.compile wants a C++ compiler")
+def test_a_compiled_run_learns_the_same_and_writes_the_same_file(small: list[str]) -> None:
+    main([*small, *SGD, "name=plain"])
+    main([*small, *SGD, "name=compiled", "compile=true"])
+    compiled, plain = (load_file(path) for path in style_files())
+    assert compiled.keys() == plain.keys()
+    for name, tensor in plain.items():
+        torch.testing.assert_close(compiled[name], tensor, rtol=1e-3, atol=5e-4)
+
+
 def test_a_sweep_does_its_other_runs_when_one_fails(small: list[str]) -> None:
     with pytest.raises(UserError, match="negative weight"):
         main(["-m", *small, "layers.style.relu1_2=-1,1"])
     assert [path.stem for path in style_files()] == ["painting"]
+
+
+def test_a_sweep_in_several_processes_does_its_other_runs_when_one_fails(small: list[str]) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    process = start(["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", *small, "layers.style.relu1_2=-1,1,2"])
+    printed, errors = process.communicate(timeout=240)
+    assert process.returncode == 2, errors
+    assert "negative weight" in errors
+    assert printed.count("use it:") == len(style_files()) == 2
 
 
 def test_ones_own_layer_set_is_one_file(small: list[str]) -> None:
@@ -292,14 +350,7 @@ def curve(run: Path, name: str = "train/loss") -> list[float]:
 
 def test_two_processes_learn_what_one_does(small: list[str]) -> None:
     """The same global batch, shared out: the same curve, one output folder, and resume goes on from either."""
-    # Not Adam: its first steps are signs of gradients, which rounding flips.
-    sgd = [
-        "optimizer=johnson",
-        "optimizer.algorithm._target_=torch.optim.SGD",
-        "~optimizer.algorithm.betas",
-        "optimizer.algorithm.lr=3e-5",
-    ]
-    small += [*sgd, "data.batch_size=4"]
+    small += [*SGD, "data.batch_size=4"]
     main([*small, "name=one", "trainer.max_steps=6"])
     ddp = [*small, "name=two", "trainer=ddp", "trainer.devices=2"]
     for resume in (["trainer.max_steps=3"], ["trainer.max_steps=6", "ckpt_path=last"]):

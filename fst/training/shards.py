@@ -1,0 +1,141 @@
+"""Photos to train on from tar shards (webdataset), for collections that no one disk or folder holds well."""
+
+import functools
+import io
+import itertools
+import logging
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+from PIL.Image import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from fst.errors import UserError
+from fst.images import SUFFIXES, ImageError, flatten_alpha, read_image
+from fst.training.data import CropDataModule, find_photos, random_crop, read_all
+
+log = logging.getLogger(__name__)
+
+_SHUFFLED = 1000  # pictures that wait, still compressed, to be drawn in random order
+
+
+class ShardStream(IterableDataset[Tensor]):
+    """An endless stream of random crops: shards drawn at random, their pictures shuffled within a window.
+
+    Every worker of every process has a stream of its own, which `seed` and `start` decide. A shard or picture that
+    cannot be read is named in a warning, and the stream goes on.
+
+    Args:
+        urls: of the shards.
+        size: side of the square crops, in pixels.
+        seed: of everything random; a tuple of plain values.
+        held_out: URL and name of pictures that are left out.
+    """
+
+    def __init__(self, urls: list[str], size: int, seed: tuple[int, ...], held_out: set[tuple[str, str]]) -> None:
+        self.urls, self.size, self.seed, self.held_out = urls, size, seed, held_out
+        self._barren = 0  # shards drawn since the last good picture
+
+    def __iter__(self) -> Iterator[Tensor]:
+        import webdataset as wds
+
+        worker = get_worker_info()
+        seed = (*self.seed, 0 if worker is None else worker.id)
+        rng = random.Random(repr(seed))
+        pictures = filter(self._is_free, _pictures(self._draw_shards(rng)))
+        number = itertools.count()
+        for url, name, data in wds.filters.shuffle(_SHUFFLED, initial=1, rng=rng)(pictures):
+            if (image := _decode(url, name, data, 2 * self.size)) is not None:
+                self._barren = 0
+                yield random_crop(image, self.size, (*seed, next(number)))
+
+    def _is_free(self, picture: tuple[str, str, bytes]) -> bool:
+        return picture[:2] not in self.held_out
+
+    def _draw_shards(self, rng: random.Random) -> Iterator[dict[str, str]]:
+        while True:
+            self._barren += 1
+            if self._barren > 10 * len(self.urls):
+                raise UserError("no shard has a picture that can be read (data.urls)")
+            yield {"url": rng.choice(self.urls)}
+
+
+def _pictures(shards: Iterator[dict[str, str]]) -> Iterator[tuple[str, str, bytes]]:
+    """URL, name and content of every picture in the shards."""
+    from webdataset.tariterators import tar_file_expander, url_opener
+
+    for member in tar_file_expander(url_opener(shards, handler=_warn), handler=_warn):
+        if Path(member.get("fname", "")).suffix.lower() in SUFFIXES:  # a shard's end is a member without a name
+            yield member["__url__"], member["fname"], member["data"]
+
+
+def _decode(url: str, name: str, data: bytes, at_least: int) -> Image | None:
+    try:
+        return flatten_alpha(read_image(Path(url, name), at_least, io.BytesIO(data)))
+    except ImageError as error:
+        log.warning("left out: %s", error)
+        return None
+
+
+@functools.cache  # shards are drawn again and again, and their damage is news once
+def _warn_of(damage: str) -> None:
+    log.warning("left out a shard, or the rest of it: %s", damage)
+
+
+def _warn(error: Exception) -> bool:
+    """A handler of webdataset's: go on."""
+    _warn_of(f"{error.args[-1]} ({type(error).__name__})")
+    return True
+
+
+class ShardDataModule(CropDataModule):
+    """Training crops from tar shards, as `(B, H, W, 3)` uint8 batches; `scripts/pack_photos.py` makes such shards.
+
+    Which pictures follow depends on the seed, the number of processes and workers, and the step a run starts at: a
+    resumed run goes on with other pictures than the uninterrupted one would have.
+
+    Args:
+        urls: of the shards, with braces: `photos-{0000..0099}.tar`, `https://…`, `s3` through `pipe:`.
+        seed: of the order and the crops.
+        val_root: folder of validation pictures; `None` holds out the first pictures of the first shard.
+        size, batch_size, workers, val_count: see `CropDataModule`.
+
+    Raises:
+        UserError: webdataset is not installed, or no picture can be read.
+    """
+
+    def __init__(
+        self,
+        urls: str,
+        size: int = 256,
+        batch_size: int = 4,
+        seed: int = 0,
+        workers: int | None = None,
+        val_root: str | None = None,
+        val_count: int = 8,
+    ) -> None:
+        super().__init__(size, batch_size, workers, val_count)
+        try:
+            from webdataset.shardlists import expand_urls
+        except ImportError as error:
+            raise UserError("data=webdataset wants an extra: pip install 'fst[webdataset]'") from error
+        self.urls = expand_urls(urls)
+        self.seed, self.val_root = seed, val_root
+        self._held_out: set[tuple[str, str]] = set()
+
+    def validation_images(self) -> Iterator[Image]:
+        if self.val_root is not None:
+            yield from read_all(find_photos("data.val_root", self.val_root), self.size)
+            return
+        for url, name, data in _pictures(iter([{"url": self.urls[0]}])):
+            if (image := _decode(url, name, data, self.size)) is not None:
+                self._held_out.add((url, name))
+                yield image
+
+    def train_dataloader(self) -> DataLoader:
+        batch, rank, share = self.position()
+        stream = ShardStream(self.urls, self.size, (self.seed, batch, rank), self._held_out)
+        next(iter(stream))  # shards of nothing that can be read end here, not in a worker
+        return self.make_loader(stream, batch_size=share)
