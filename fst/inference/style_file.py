@@ -44,6 +44,7 @@ class StyleInfo:
         layers: `{"content": {layer: weight}, "style": {layer: weight}}`.
         loss: convention, reduction and term weights.
         loss_network: architecture and weights (a file's name, never its folder).
+        init_from: the style whose weights it started from, if any.
         steps: optimiser steps; `batch_size` pictures each, `image_size` pixels a side.
         style_size: longer side of the style picture the targets were measured on, in pixels.
         versions: of fst and torch that trained it.
@@ -56,6 +57,7 @@ class StyleInfo:
     layers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     loss: Mapping[str, Any] = field(default_factory=dict)
     loss_network: Mapping[str, str] = field(default_factory=dict)
+    init_from: str = ""
     steps: int = 0
     batch_size: int = 0
     image_size: int = 0
@@ -124,7 +126,7 @@ def _parse(path: Path, metadata: Mapping[str, str] | None) -> StyleInfo:
     if unknown := document.keys() - fields.keys():
         raise StyleFileError(f"{path}: unknown entries in its description: {', '.join(sorted(unknown))}")
     for name, value in document.items():
-        kind = {"name": str, "architecture": str}.get(name, int if fields[name].type is int else dict)
+        kind = fields[name].type if fields[name].type in (str, int) else dict
         if not isinstance(value, kind):
             raise StyleFileError(f"{path}: '{name}' in its description is not {kind.__name__}")
     try:

@@ -48,7 +48,7 @@ class StyleTransferModule(pl.LightningModule):
 
     def validation_step(self, batch: Tensor, batch_index: int) -> dict[str, Tensor]:
         terms, content, stylized = self._terms(batch)
-        self.log_dict({f"val/{name}": term for name, term in terms.items()}, batch_size=len(batch))
+        self.log_dict({f"val/{name}": term for name, term in terms.items()}, batch_size=len(batch), sync_dist=True)
         return {"content": content, "stylized": stylized}
 
     def _terms(self, batch: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:

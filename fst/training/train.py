@@ -12,6 +12,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from datetime import datetime
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,7 @@ def _build_trainer(config: DictConfig, folder: Path, style_image: Tensor, safe_s
     warnings.filterwarnings(
         "ignore", module="pytorch_lightning", message=".*(num_workers|does not have many workers).*"
     )
-    warnings.filterwarnings("ignore", message=".*(LeafSpec|exists and is not empty|GPU available).*")
+    warnings.filterwarnings("ignore", message=".*(LeafSpec|exists and is not empty|GPU available|broadcast_buffers).*")
     precision = config.trainer.precision
     if precision == "auto":
         device = pick_device("cpu" if config.trainer.accelerator == "cpu" else "auto")
@@ -214,7 +215,7 @@ def _fit(trainer: pl.Trainer, module: StyleTransferModule, data: pl.LightningDat
 def _describe(config: DictConfig, steps: int, scores: Mapping[str, float]) -> StyleInfo:
     plain: Any = OmegaConf.to_container(config, resolve=True)
     model = dict(plain["model"])
-    model.pop("init_from")
+    start = model.pop("init_from")
     network = plain["loss_network"]
     return StyleInfo(
         name=config.name,
@@ -223,6 +224,7 @@ def _describe(config: DictConfig, steps: int, scores: Mapping[str, float]) -> St
         layers={term: plain["layers"][term] for term in ("content", "style")},
         loss=plain["loss"],
         loss_network=network | {"weights": Path(network["weights"]).name},  # a folder's name is nobody's business
+        init_from=Path(start).stem if start else "",
         steps=steps,
         batch_size=config.data.batch_size,
         image_size=config.data.size,
@@ -284,12 +286,28 @@ def _job_devices() -> int | list[int]:
     return [number % count] if count else 1
 
 
+def _expand_glob(argument: str) -> str:
+    """`style.image=glob(PATTERN)` as the list of the files: Hydra's own glob knows config groups only.
+
+    Raises:
+        UserError: no file matches.
+    """
+    if not (pattern := re.fullmatch(r"style\.image=glob\((.*)\)", argument)):
+        return argument
+    # Path.glob takes no absolute patterns.
+    paths = sorted(glob(str(Path(pattern[1].strip("'\"")).expanduser())))  # noqa: PTH207
+    if not paths:
+        raise UserError(f"{argument}: no such files")
+    return "style.image=" + ",".join("'" + path.replace("'", "\\'") + "'" for path in paths)
+
+
 def main(arguments: list[str]) -> None:
     """`fst train`: what Hydra makes of the command line, one run or (with `-m`) a sweep of them.
 
     Raises:
         UserError, RunError, Interrupted: the first run's that failed; a sweep does its other runs all the same.
     """
+    arguments = [_expand_glob(argument) for argument in arguments]
     OmegaConf.register_new_resolver("stem", lambda path: Path(path).stem, replace=True)
     OmegaConf.register_new_resolver(
         "run_dir", lambda name, ckpt: str(run_folder(name, ckpt)), use_cache=True, replace=True

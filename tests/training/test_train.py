@@ -160,9 +160,9 @@ def test_a_stopped_and_resumed_run_equals_the_uninterrupted(
         assert torch.equal(tensor, broken[name]), name
 
 
-def start(overrides: list[str]) -> subprocess.Popen:
+def start(overrides: list[str], launcher: tuple[str, ...] = ()) -> subprocess.Popen:
     """`fst train` in a process group of its own, as a shell starts it."""
-    command = [sys.executable, "-m", "fst.cli", "train", *overrides]
+    command = [sys.executable, *launcher, "-m", "fst.cli", "train", *overrides]
     environment = os.environ | {"PYTHONPATH": str(Path(fst.__file__).parents[1])}
     return subprocess.Popen(
         command, env=environment, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -287,7 +287,9 @@ def test_a_run_starts_from_another_style_of_the_same_network(small: list[str]) -
     still = ["optimizer.algorithm.lr=0", "name=second"]
     main([*small, *still, "model.init_from=painting"])
     path = next(path for path in style_files() if path.stem == "second")
-    assert "init_from" not in load_style(path)[1].arguments
+    info = load_style(path)[1]
+    assert info.init_from == "painting"
+    assert "init_from" not in info.arguments
     assert all(torch.equal(tensor, trained[name]) for name, tensor in load_file(path).items())
     with pytest.raises(UserError, match=r"model.init_from=painting: .* has another network, johnson with"):
         main([*small, "model.init_from=painting", "model.width=8"])
@@ -324,6 +326,17 @@ def test_a_sweep_does_its_other_runs_when_one_fails(small: list[str]) -> None:
     assert [path.stem for path in style_files()] == ["painting"]
 
 
+def test_a_sweep_over_a_folder_of_paintings(small: list[str], painting: Path) -> None:
+    Path("paintings").mkdir()
+    for name in ("first", "it's (a) second"):
+        shutil.copy(painting, f"paintings/{name}.png")
+    small = [override for override in small if not override.startswith("style.image")]
+    main(["-m", *small, "style.image=glob(paintings/*.png)"])
+    assert [path.stem for path in style_files()] == ["first", "it's (a) second"]
+    with pytest.raises(UserError, match=r"glob\(none/\*\): no such files"):
+        main(["-m", *small, "style.image=glob(none/*)"])
+
+
 def test_a_sweep_in_several_processes_does_its_other_runs_when_one_fails(small: list[str]) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     process = start(["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", *small, "layers.style.relu1_2=-1,1,2"])
@@ -349,12 +362,14 @@ def curve(run: Path, name: str = "train/loss") -> list[float]:
 
 
 def test_two_processes_learn_what_one_does(small: list[str]) -> None:
-    """The same global batch, shared out: the same curve, one output folder, and resume goes on from either."""
+    """The same global batch, shared out: the same curve, one output folder, and resume goes on from either; started
+    by Lightning first, then by torchrun."""
     small += [*SGD, "data.batch_size=4"]
     main([*small, "name=one", "trainer.max_steps=6"])
     ddp = [*small, "name=two", "trainer=ddp", "trainer.devices=2"]
-    for resume in (["trainer.max_steps=3"], ["trainer.max_steps=6", "ckpt_path=last"]):
-        process = start([*ddp, *resume])
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    for length, launcher in (["trainer.max_steps=3"], ()), (["trainer.max_steps=6", "ckpt_path=last"], torchrun):
+        process = start([*ddp, *length], launcher)
         printed, errors = process.communicate(timeout=240)
         assert process.returncode == 0, errors
         assert printed.count("use it:") == 1
