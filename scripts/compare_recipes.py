@@ -25,6 +25,7 @@ from fst.images import write_atomically
 
 BASELINE = "constant 1e-3, batch 4"
 COSINE = ["optimizer=adam", "optimizer.algorithm.lr=1.5e-3"]
+CLIPPED = [*COSINE, "trainer.gradient_clip_val=1"]
 # What each changes: overrides of fst train.
 RECIPES: dict[str, list[str]] = {
     BASELINE: ["optimizer=johnson"],
@@ -32,9 +33,11 @@ RECIPES: dict[str, list[str]] = {
     "cosine 3e-3, batch 4": ["optimizer.algorithm.lr=3e-3"],
     "cosine 3e-3, batch 2": ["optimizer.algorithm.lr=3e-3", "data.batch_size=2", "optimizer.lr_batch_size=null"],
     "cosine 1.5e-3, batch 1": [*COSINE, "data.batch_size=1", "optimizer.lr_batch_size=null"],
+    "clipped to 1, cosine 1.5e-3": CLIPPED,
+    "clipped to 1, cosine 3e-3": [*CLIPPED, "optimizer.algorithm.lr=3e-3"],
+    "clipped to 50, cosine 1.5e-3": [*COSINE, "trainer.gradient_clip_val=50"],
+    "clipped to 1, cosine 1.5e-3, from another style": [*CLIPPED, "model.init_from=starry_night"],
     "cosine 1.5e-3, from another style": [*COSINE, "model.init_from=starry_night"],
-    "cosine 1e-3, from another style": ["optimizer.algorithm.lr=1e-3", "model.init_from=starry_night"],
-    "cosine 2e-3, from another style": ["optimizer.algorithm.lr=2e-3", "model.init_from=starry_night"],
 }
 _POINTS = 8  # validations a run
 

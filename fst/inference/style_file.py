@@ -126,7 +126,7 @@ def _parse(path: Path, metadata: Mapping[str, str] | None) -> StyleInfo:
     if unknown := document.keys() - fields.keys():
         raise StyleFileError(f"{path}: unknown entries in its description: {', '.join(sorted(unknown))}")
     for name, value in document.items():
-        kind = fields[name].type if fields[name].type in (str, int) else dict
+        kind = next((plain for plain in (str, int) if fields[name].type is plain), dict)
         if not isinstance(value, kind):
             raise StyleFileError(f"{path}: '{name}' in its description is not {kind.__name__}")
     try:

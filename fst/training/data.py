@@ -119,6 +119,13 @@ class CropDataModule(pl.LightningDataModule):
             raise UserError(f"data.batch_size={self.batch_size} cannot be shared out evenly to {processes} processes")
         return batch, rank, share
 
+    def batches(self) -> Iterator[list[int]]:
+        """Positions of this process's share of each batch."""
+        first_batch, rank, share = self.position()
+        for batch in itertools.count(first_batch):
+            first = batch * self.batch_size + rank * share
+            yield list(range(first, first + share))
+
 
 class PhotoDataModule(CropDataModule):
     """Training crops and fixed validation crops from folders of pictures, as `(B, H, W, 3)` uint8 batches.
@@ -163,14 +170,7 @@ class PhotoDataModule(CropDataModule):
         return read_all(self._val_paths, self.size)
 
     def train_dataloader(self) -> DataLoader:
-        return self.make_loader(self.photos, batch_sampler=self._batches())
-
-    def _batches(self) -> Iterator[list[int]]:
-        """Positions of this process's share of each batch."""
-        first_batch, rank, share = self.position()
-        for batch in itertools.count(first_batch):
-            first = batch * self.batch_size + rank * share
-            yield list(range(first, first + share))
+        return self.make_loader(self.photos, batch_sampler=self.batches())
 
     def report_unreadable(self) -> None:
         if count := int(self.photos.unreadable.sum()):
