@@ -1,4 +1,4 @@
-"""Packs a folder of photos into tar shards of pre-sized JPEGs, which load several times faster: data=webdataset.
+"""Packs a folder of photos into tar shards of pre-sized JPEGs, for data=webdataset: large photos are decoded once only.
 
     python scripts/pack_photos.py PHOTOS data/packed [--side 384] [--per-shard 1000]
 

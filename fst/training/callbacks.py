@@ -198,7 +198,7 @@ class SafeStop(pl.Callback):
             )
             raise RunError(
                 f"the loss became NaN or infinite by step {trainer.global_step}; {kept}. Try a lower "
-                "optimizer.algorithm.lr (a third), trainer.gradient_clip_val=1, or trainer.precision=32-true"
+                "optimizer.algorithm.lr (a third) or trainer.precision=32-true"
             )
 
     def _note(self, number: int, frame: FrameType | None) -> None:

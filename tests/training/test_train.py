@@ -31,6 +31,7 @@ SGD = [
     "optimizer.algorithm._target_=torch.optim.SGD",
     "~optimizer.algorithm.betas",
     "optimizer.algorithm.lr=3e-5",
+    "trainer.gradient_clip_val=null",
 ]
 GROUPS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml"))
 
