@@ -27,15 +27,15 @@ BASELINE = "constant 1e-3, batch 4"
 UNCLIPPED = ["trainer.gradient_clip_val=null"]
 COSINE = ["optimizer.algorithm.lr=1.5e-3"]
 FAST = ["optimizer.algorithm.lr=3e-3"]
-ONE_BY_ONE = ["optimizer.lr_batch_size=null"]  # the rate stays, whatever the batch
+SAME_RATE = ["optimizer.lr_batch_size=null"]  # whatever the batch
 ANOTHER = ["model.init_from=starry_night"]
 # What each changes: overrides of fst train.
 RECIPES: dict[str, list[str]] = {
     BASELINE: ["optimizer=johnson", *UNCLIPPED],
     "cosine 1.5e-3, batch 4": [*COSINE, *UNCLIPPED],
     "cosine 3e-3, batch 4": [*FAST, *UNCLIPPED],
-    "cosine 3e-3, batch 2": [*FAST, *UNCLIPPED, *ONE_BY_ONE, "data.batch_size=2"],
-    "cosine 1.5e-3, batch 1": [*COSINE, *UNCLIPPED, *ONE_BY_ONE, "data.batch_size=1"],
+    "cosine 3e-3, batch 2": [*FAST, *UNCLIPPED, *SAME_RATE, "data.batch_size=2"],
+    "cosine 1.5e-3, batch 1": [*COSINE, *UNCLIPPED, *SAME_RATE, "data.batch_size=1"],
     "cosine 1.5e-3, from another style": [*COSINE, *UNCLIPPED, *ANOTHER],
     "clipped to 1, cosine 1.5e-3": COSINE,
     "clipped to 1, cosine 3e-3": FAST,

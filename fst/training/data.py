@@ -74,7 +74,7 @@ class CropDataModule(pl.LightningDataModule):
         val_count: how many validation pictures.
     """
 
-    def __init__(self, size: int, batch_size: int, workers: int | None, val_count: int) -> None:
+    def __init__(self, size: int = 256, batch_size: int = 4, workers: int | None = None, val_count: int = 8) -> None:
         super().__init__()
         self.size, self.batch_size, self.val_count = size, batch_size, val_count
         self.workers = min(_MOST_WORKERS, max(1, (os.cpu_count() or 1) // 2)) if workers is None else workers

@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from PIL.Image import Image
 from torch import Tensor
@@ -100,23 +101,14 @@ class ShardDataModule(CropDataModule):
         urls: of the shards, with braces: `photos-{0000..0099}.tar`, `https://…`, `s3` through `pipe:`.
         seed: of the order and the crops.
         val_root: folder of validation pictures; `None` holds out the first pictures of the first shard.
-        size, batch_size, workers, val_count: see `CropDataModule`.
+        crops: see `CropDataModule`.
 
     Raises:
         UserError: webdataset is not installed, or no picture can be read.
     """
 
-    def __init__(
-        self,
-        urls: str,
-        size: int = 256,
-        batch_size: int = 4,
-        seed: int = 0,
-        workers: int | None = None,
-        val_root: str | None = None,
-        val_count: int = 8,
-    ) -> None:
-        super().__init__(size, batch_size, workers, val_count)
+    def __init__(self, urls: str, seed: int = 0, val_root: str | None = None, **crops: Any) -> None:
+        super().__init__(**crops)
         try:
             from webdataset.shardlists import expand_urls
         except ImportError as error:

@@ -7,6 +7,7 @@ scale-free statistics are those of photos; networks trained on such pictures car
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -128,23 +129,15 @@ class SyntheticDataModule(CropDataModule):
     Args:
         seed: of all scenes.
         val_root: folder of validation pictures; `None` draws scenes that are never trained on.
-        size, batch_size, workers, val_count: see `CropDataModule`.
+        crops: see `CropDataModule`.
 
     Raises:
         UserError: `val_root` is missing or holds no picture that can be read.
     """
 
-    def __init__(
-        self,
-        size: int = 256,
-        batch_size: int = 4,
-        seed: int = 0,
-        workers: int | None = None,
-        val_root: str | None = None,
-        val_count: int = 8,
-    ) -> None:
-        super().__init__(size, batch_size, workers, val_count)
-        self.scenes = SceneDataset(size, seed)
+    def __init__(self, seed: int = 0, val_root: str | None = None, **crops: Any) -> None:
+        super().__init__(**crops)
+        self.scenes = SceneDataset(self.size, seed)
         self._val_paths = None if val_root is None else find_photos("data.val_root", val_root)
 
     def validation_images(self) -> Iterator[Image.Image]:
