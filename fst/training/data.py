@@ -1,7 +1,9 @@
 """Photos to train on: a folder of pictures, nested or flat, in an endless order that any step can be resumed from."""
 
+import atexit
 import itertools
 import logging
+import multiprocessing
 import os
 import signal
 from collections.abc import Hashable, Iterable, Iterator
@@ -99,6 +101,7 @@ class CropDataModule(pl.LightningDataModule):
         """Say how many pictures were left out, if that is known."""
 
     def make_loader(self, dataset: Dataset[Tensor], **options: Any) -> DataLoader:
+        atexit.register(_end_workers)
         return DataLoader(
             dataset,
             num_workers=self.workers,
@@ -203,6 +206,15 @@ def _leave_signals_to_the_parent(worker: int) -> None:
     """Terminals and job managers signal the whole group; a worker that dies of it takes the checkpoint with it."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+
+def _end_workers() -> None:
+    """Python ends what is left at its exit by the SIGTERM that workers ignore, and waits for them for ever."""
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would complain of the loss
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
 
 
 def find_photos(key: str, folder: str) -> list[Path]:

@@ -1,5 +1,7 @@
 import logging
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,6 +34,18 @@ def test_workers_change_nothing_and_seeds_everything(photos: Path) -> None:
 
     assert torch.equal(stream(0, 1), stream(2, 1))
     assert not torch.equal(stream(0, 1), stream(0, 2))
+
+
+def test_a_script_that_still_holds_a_stream_ends(photos: Path) -> None:
+    script = f"""
+from fst.training.data import PhotoDataModule
+data = PhotoDataModule({str(photos)!r}, 32, 2, workers=1)
+data.setup("fit")
+stream = iter(data.train_dataloader())
+next(stream)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=100, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_an_epoch_shows_every_photo_once_and_the_next_in_another_order(photos: Path) -> None:
