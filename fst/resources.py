@@ -2,8 +2,27 @@
 
 from pathlib import Path
 
+from fst.errors import UserError
+
 
 def resource_folder(name: str) -> Path:
     """Inside the package when installed from a wheel, beside it in a checkout (`pip install -e .`)."""
     package = Path(__file__).resolve().parent
     return next((folder / name for folder in (package, package.parent) if (folder / name).is_dir()), package / name)
+
+
+def find_style_image(name_or_path: str) -> Path:
+    """The picture meant by a path or by the name of a bundled one (`checkpoints/pictures`).
+
+    Raises:
+        UserError: neither.
+    """
+    path = Path(name_or_path).expanduser()
+    if path.suffix or path.exists():
+        return path
+    bundled = {picture.stem: picture for picture in sorted((resource_folder("checkpoints") / "pictures").glob("*.jpg"))}
+    if name_or_path not in bundled:
+        raise UserError(
+            f"style.image={name_or_path}: no such file, nor a bundled picture; those are {', '.join(bundled)}"
+        )
+    return bundled[name_or_path]

@@ -3,7 +3,8 @@
     python scripts/benchmark_training.py [--size 256] [--batch 4] [--rounds 5] [--photos FOLDER] [--json FILE]
 
 All steps run in one process, in turn, and the medians are compared; memory is measured in a process for each.
-Absolute times drift and differ from machine to machine: quote the ratios.
+Absolute times drift and differ from machine to machine: quote the ratios. The pictures are dead-leaves scenes, the
+network is a trained one: the gradient of training, for all but its first steps.
 """
 
 import argparse
@@ -27,10 +28,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from fst.hardware import fast_dtype, keep_large_blocks, pick_device
-from fst.images import write_atomically
+from fst.images import from_uint8, write_atomically
+from fst.inference.style_file import find_style, load_style
 from fst.networks.transform import Convolution, InstanceNorm, UpsampledConvolution, build_transform_network
 from fst.networks.vgg import LossNetwork
 from fst.perceptual import LossWeights, PerceptualLoss, grid_excess, range_excess, total_variation
+from fst.training.synthetic import SceneDataset
 
 CONTENT = {"relu2_2": 1.0}
 STYLE = {"relu1_2": 1.0, "relu2_2": 1.0, "relu3_3": 1.0, "relu4_3": 1.0}
@@ -105,9 +108,11 @@ def plain_module(module: nn.Module, level: int) -> nn.Module | None:
     return None
 
 
-def build_network(level: int) -> nn.Module:
+def build_network(level: int, fresh: bool = False) -> nn.Module:
     torch.manual_seed(0)
     network = build_transform_network("johnson")
+    if not fresh:
+        network.load_state_dict(load_style(find_style("starry_night"))[0].state_dict())
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if plain := plain_module(child, level):
@@ -117,9 +122,11 @@ def build_network(level: int) -> nn.Module:
     return network.to(memory_format=torch.channels_last if level >= CHANNELS_LAST else torch.contiguous_format)
 
 
-def build_step(level: int, device: torch.device, size: int, batch: int) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
-    """The network and its step: `(B, 3, size, size)` photos in, the loss out, one update of Adam done."""
-    network = build_network(level).to(device)
+def build_step(
+    level: int, device: torch.device, size: int, batch: int, fresh: bool = False
+) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
+    """The network, trained or `fresh`, and its step: `(B, 3, size, size)` photos in, the loss out, one update done."""
+    network = build_network(level, fresh).to(device)
     layout = torch.channels_last if level >= CHANNELS_LAST else torch.contiguous_format
     dtype = fast_dtype(device) if level >= LOW_PRECISION else torch.float32
     loss_network = LossNetwork("vgg16", [*CONTENT, *STYLE], "random").to(device)
@@ -225,16 +232,26 @@ def measure_loader(photos: str, size: int, batch: int) -> float:
     return count * batch / (time.perf_counter() - start)
 
 
+def gradient_of(network: nn.Module) -> Tensor:
+    return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]).double()
+
+
 def benchmark(arguments: argparse.Namespace) -> dict[str, Any]:
     device = pick_device(arguments.device)
-    photos = torch.rand(arguments.batch, 3, arguments.size, arguments.size, device=device)
+    scenes = SceneDataset(arguments.size, seed=0)
+    photos = from_uint8(torch.stack([torch.as_tensor(scenes[i]) for i in range(arguments.batch)])).to(device)
     levels = range(COMPILE + arguments.compile)
     steps, gradients = [], []
     for level in levels:
         network, step = build_step(level, device, arguments.size, arguments.batch)
         step(photos)  # warms up, too
-        gradients.append(torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]).double())
+        gradients.append(gradient_of(network))
         steps.append(step)
+    fresh = []
+    for level in (PLAIN, KEEP_BLOCKS):
+        network, step = build_step(level, device, arguments.size, arguments.batch, fresh=True)
+        step(photos)
+        fresh.append(gradient_of(network))
     times: list[list[float]] = [[] for _ in levels]
     for _ in tqdm(range(arguments.rounds), unit="round"):
         for step, taken in zip(steps, times, strict=True):
@@ -263,6 +280,7 @@ def benchmark(arguments: argparse.Namespace) -> dict[str, Any]:
         "batch": arguments.batch,
         "speedup": rows[-1]["speedup"],
         "gradient_cosine": rows[-1]["gradient_cosine"],
+        "gradient_cosine_fresh": F.cosine_similarity(fresh[0], fresh[1], dim=0).item(),
         "peak_memory_ratio": memory[-1] / memory[0],
         "share_of_peak": counter.get_total_flops() / medians[KEEP_BLOCKS] / peak,
         "peak_gflops": peak / 1e9,
@@ -294,6 +312,7 @@ def main() -> None:
     for row in result["rows"]:
         figures = f"{row['seconds']:8.3f} {row['speedup']:8.2f}× {row['gradient_cosine']:9.6f} {row['peak_mib']:9.0f}"
         print(f"{row['name']:<28} {figures}")
+    print(f"cosine of a network before its first step: {result['gradient_cosine_fresh']:.6f}")
     print(
         f"{result['step_gflop']:.0f} GFLOP a step, {result['share_of_peak']:.0%} of {result['peak_gflops']:.0f} GFLOP/s"
     )

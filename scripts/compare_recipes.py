@@ -2,9 +2,10 @@
 
     python scripts/compare_recipes.py outputs/recipes --style PAINTING --photos FOLDER --val FOLDER [--only NAME …]
 
-The yardstick is the baseline, Adam at a constant 1e-3 in batches of 4, after `--pictures`; every other recipe gets a
-third of them. All use one loss network, layer set, loss and style. A finished run is not run again, so that a
-stopped comparison goes on; the table and the curves are drawn anew from all finished runs at the end.
+The yardstick is the baseline, Adam at a constant 1e-3 in batches of 4, after `--pictures`. Every other recipe gets a
+third of them or less, clips the gradient to 1 unless it says otherwise, and lets the rate warm up to the named peak
+and fall along a cosine. All use one loss network, layer set, loss and style. A finished run is not run again, so that
+a stopped comparison goes on; the table and the curves are drawn anew from all finished runs at the end.
 """
 
 import argparse
@@ -23,37 +24,53 @@ from tqdm import tqdm
 
 from fst.images import write_atomically
 
-BASELINE = "constant 1e-3, batch 4"
+BASELINE = "Adam constant 1e-3"
 UNCLIPPED = ["trainer.gradient_clip_val=null"]
-COSINE = ["optimizer.algorithm.lr=1.5e-3"]
-FAST = ["optimizer.algorithm.lr=3e-3"]
-SAME_RATE = ["optimizer.lr_batch_size=null"]  # whatever the batch
+ADAM, SOAP = ["optimizer=adam"], ["optimizer=soap"]
 ANOTHER = ["model.init_from=starry_night"]
-# What each changes: overrides of fst train.
-RECIPES: dict[str, list[str]] = {
-    BASELINE: ["optimizer=johnson", *UNCLIPPED],
-    "cosine 1.5e-3, batch 4": [*COSINE, *UNCLIPPED],
-    "cosine 3e-3, batch 4": [*FAST, *UNCLIPPED],
-    "cosine 3e-3, batch 2": [*FAST, *UNCLIPPED, *SAME_RATE, "data.batch_size=2"],
-    "cosine 1.5e-3, batch 1": [*COSINE, *UNCLIPPED, *SAME_RATE, "data.batch_size=1"],
-    "cosine 1.5e-3, from another style": [*COSINE, *UNCLIPPED, *ANOTHER],
-    "clipped to 1, cosine 1.5e-3": COSINE,
-    "clipped to 1, cosine 3e-3": FAST,
-    "clipped to 1, cosine 1.5e-3, from another style": [*COSINE, *ANOTHER],
-    "clipped to 1, cosine 3e-3, from another style": [*FAST, *ANOTHER],
+BATCH_2 = ["data.batch_size=2", "optimizer.lr_batch_size=null"]  # at the rate of a batch of four
+
+
+def peak(rate: str) -> list[str]:
+    return [f"optimizer.algorithm.lr={rate}"]
+
+
+# What share of the baseline's pictures each gets, as a divisor, and what it changes: overrides of fst train.
+RECIPES: dict[str, tuple[int, list[str]]] = {
+    BASELINE: (1, ["optimizer=johnson", *UNCLIPPED]),
+    "Adam 1.5e-3, not clipped": (3, [*ADAM, *peak("1.5e-3"), *UNCLIPPED]),
+    "Adam 1.5e-3, not clipped, from another style": (3, [*ADAM, *peak("1.5e-3"), *UNCLIPPED, *ANOTHER]),
+    "Adam 1.5e-3": (3, [*ADAM, *peak("1.5e-3")]),
+    "Adam 3e-3": (3, [*ADAM, *peak("3e-3")]),
+    "Adam 3e-3, from another style": (3, [*ADAM, *peak("3e-3"), *ANOTHER]),
+    "Adam 1.5e-3, from another style": (3, [*ADAM, *peak("1.5e-3"), *ANOTHER]),
+    "Adam 1.5e-3, betas 0.9 and 0.99, from another style": (
+        3,
+        [*ADAM, *peak("1.5e-3"), "optimizer.algorithm.betas=[0.9,0.99]", *ANOTHER],
+    ),
+    "Adam 1e-3, from another style": (3, [*ADAM, *peak("1e-3"), *ANOTHER]),
+    "Adam 1e-3, batch 2, from another style": (3, [*ADAM, *peak("1e-3"), *BATCH_2, *ANOTHER]),
+    "Adam 0.5e-3, batch 2, from another style": (3, [*ADAM, *peak("0.5e-3"), *BATCH_2, *ANOTHER]),
+    "SOAP 2e-3, from another style": (3, [*SOAP, *peak("2e-3"), *ANOTHER]),
+    "SOAP 1e-3, from another style": (3, [*SOAP, *peak("1e-3"), *ANOTHER]),
+    "SOAP 0.5e-3, from another style": (3, [*SOAP, *peak("0.5e-3"), *ANOTHER]),
+    "SOAP 1e-3": (3, [*SOAP, *peak("1e-3")]),
+    "SOAP 1e-3, a sixth": (6, [*SOAP, *peak("1e-3")]),
+    "SOAP 1e-3, an eighth": (8, [*SOAP, *peak("1e-3")]),
+    "SOAP 1e-3, from another style, an eighth": (8, [*SOAP, *peak("1e-3"), *ANOTHER]),
 }
-_POINTS = 8  # validations a run
+_POINTS = 10  # validations a run
 
 
 def pictures_of(recipe: str, budget: int) -> int:
-    return budget if recipe == BASELINE else budget // 3
+    return budget // RECIPES[recipe][0]
 
 
 def run(recipe: str, seed: int, arguments: argparse.Namespace) -> None:
     folder = run_folder(recipe, seed, arguments)
     if curve_of(folder):
         return
-    overrides = RECIPES[recipe]
+    overrides = RECIPES[recipe][1]
     batch = next((int(o.split("=")[1]) for o in overrides if o.startswith("data.batch_size=")), 4)
     steps = pictures_of(recipe, arguments.pictures) // batch
     command = [
@@ -101,7 +118,7 @@ def report(arguments: argparse.Namespace) -> None:
             pictures = pictures_of(recipe, arguments.pictures)
             losses = [curve[-1][1] for curve in runs]
             shown = ", ".join(f"{loss:.3f}" for loss in losses)
-            rows.append((mean(losses), f"| {recipe} | {pictures} | {shown} | {mean(losses):.3f} |"))
+            rows.append((mean(losses), f"| {recipe} | {pictures:,} | {shown} | {mean(losses):.3f} |"))
             curves[recipe] = [[(step * pictures / run[-1][0], loss) for step, loss in run] for run in runs]
     print("| recipe | pictures | validation loss, each seed | mean |\n|---|---|---|---|")
     print("\n".join(line for _, line in sorted(rows)))

@@ -1,7 +1,7 @@
 """Draws the style pictures that come with fst: stained glass, a woodcut sea, a pointillist river. All by formula, so
 that they belong to nobody.
 
-    python scripts/draw_styles.py checkpoints/styles
+    python scripts/draw_styles.py checkpoints/pictures
 """
 
 import argparse

@@ -36,7 +36,7 @@ from fst.inference.style_file import SUFFIX, StyleInfo, find_style, load_style, 
 from fst.networks.transform import build_transform_network
 from fst.networks.vgg import LossNetwork
 from fst.perceptual import LossWeights, PerceptualLoss
-from fst.resources import resource_folder
+from fst.resources import find_style_image, resource_folder
 from fst.training.callbacks import Interrupted, Progress, SafeStop, SampleStrip
 from fst.training.module import StyleTransferModule
 
@@ -103,7 +103,7 @@ def build_module(config: DictConfig, style_image: Tensor) -> StyleTransferModule
         network.compile()
         loss.loss_network.compile()
     optimizer = config.optimizer
-    make_optimizer = instantiate(optimizer.algorithm)
+    make_optimizer = instantiate(optimizer.algorithm, _convert_="all")  # plain lists: checkpoints hold no other
     if optimizer.lr_batch_size is not None:
         rate = optimizer.algorithm.lr * math.sqrt(config.data.batch_size / optimizer.lr_batch_size)
         make_optimizer = functools.partial(make_optimizer, lr=rate)
@@ -156,7 +156,7 @@ def find_checkpoint(name: str, ckpt_path: str) -> Path:
 
 
 def _read_style(config: DictConfig) -> Tensor:
-    image = flatten_alpha(read_image(Path(config.style.image).expanduser()))
+    image = flatten_alpha(read_image(find_style_image(config.style.image)))
     return to_tensor(resize_longer_side(image, config.style.size))
 
 

@@ -59,7 +59,9 @@ def small(photos: Path, painting: Path, tmp_path: Path, monkeypatch: pytest.Monk
         "val_every=100",
         "checkpoint_every=100",
     ]
-    # trainer=ddp leaves LOCAL_RANK behind, and the next process would wait for a launcher.
+    # trainer=ddp leaves its process group and LOCAL_RANK behind: the next run would wait for others.
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
     os.environ.clear()
     os.environ.update(environment)
 
