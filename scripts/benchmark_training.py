@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from pytorch_optimizer import SOAP
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
@@ -236,6 +237,17 @@ def gradient_of(network: nn.Module) -> Tensor:
     return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]).double()
 
 
+def measure_update(make_optimizer: Callable[..., torch.optim.Optimizer], device: torch.device) -> float:
+    """Seconds of an optimiser's update of the network, mean over one period of its work."""
+    network = build_network(KEEP_BLOCKS).to(device)
+    optimizer = make_optimizer(network.parameters(), lr=1e-6)
+    for parameter in network.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    for _ in range(3):
+        optimizer.step()
+    return _seconds(lambda: [optimizer.step() for _ in range(10)], device) / 10
+
+
 def benchmark(arguments: argparse.Namespace) -> dict[str, Any]:
     device = pick_device(arguments.device)
     scenes = SceneDataset(arguments.size, seed=0)
@@ -284,6 +296,8 @@ def benchmark(arguments: argparse.Namespace) -> dict[str, Any]:
         "peak_memory_ratio": memory[-1] / memory[0],
         "share_of_peak": counter.get_total_flops() / medians[KEEP_BLOCKS] / peak,
         "peak_gflops": peak / 1e9,
+        "adam_seconds": measure_update(torch.optim.Adam, device),
+        "soap_seconds": measure_update(SOAP, device),
         "step_gflop": counter.get_total_flops() / 1e9,
         "loader_pictures_per_second": (
             measure_loader(arguments.photos, arguments.size, arguments.batch) if arguments.photos else None
@@ -316,6 +330,7 @@ def main() -> None:
     print(
         f"{result['step_gflop']:.0f} GFLOP a step, {result['share_of_peak']:.0%} of {result['peak_gflops']:.0f} GFLOP/s"
     )
+    print(f"update by Adam (in the steps above) {result['adam_seconds']:.3f} s, by SOAP {result['soap_seconds']:.3f} s")
     if result["loader_pictures_per_second"]:
         print(f"loader: {result['loader_pictures_per_second']:.0f} pictures a second")
     if arguments.json:

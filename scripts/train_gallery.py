@@ -1,0 +1,67 @@
+"""Trains the bundled styles, one after the other, and writes them in float16.
+
+    python scripts/train_gallery.py checkpoints --paintings FOLDER --photos FOLDER --val FOLDER
+
+It resumes: a style that is there is left alone, and a run that was stopped goes on where it stopped.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from fst.inference.style_file import SUFFIX, find_style, load_style, save_style
+
+# The painting's file without its suffix, and what looking at validation photos changed for it.
+STYLES: dict[str, list[str]] = {
+    "composition_vii": [],
+    "delaunay_portrait": [],
+    "great_wave": [],
+    "shipwreck_minotaur": [],
+    "starry_night": ["model.init_from=null"],
+    "the_scream": [],
+    "udnie": [],
+}
+
+
+def train(name: str, painting: Path, overrides: list[str]) -> Path:
+    """The style file of a finished run of that name."""
+    command = [
+        sys.executable,
+        "-m",
+        "fst.cli",
+        "train",
+        "experiment=gallery",
+        f"name={name}",
+        f"style.image={painting}",
+    ]
+    if any(Path("outputs", name).glob("*/checkpoints/last.ckpt")):
+        overrides = [*overrides, "ckpt_path=last"]
+    subprocess.run([*command, *overrides], check=True)
+    return find_style(name)  # the newest below outputs/
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where the styles go")
+    parser.add_argument("--paintings", type=Path, required=True, help="folder of paintings")
+    parser.add_argument("--photos", required=True, help="folder of training photos")
+    parser.add_argument("--val", required=True, help="folder of validation photos")
+    parser.add_argument("--only", nargs="+", choices=STYLES, default=list(STYLES), metavar="NAME", help="styles")
+    parser.add_argument("--overrides", nargs="+", default=[], help="of fst train, for all styles")
+    arguments = parser.parse_args()
+    photos = [f"data.root={arguments.photos}", f"data.val_root={arguments.val}"]
+    for name in arguments.only:
+        target = arguments.folder / f"{name}{SUFFIX}"
+        if target.exists():
+            print(f"{target} is there")
+            continue
+        (painting,) = arguments.paintings.glob(f"{name}.*")
+        network, info = load_style(train(name, painting, [*photos, *STYLES[name], *arguments.overrides]))
+        save_style(target, network, info, torch.float16)
+
+
+if __name__ == "__main__":
+    main()
