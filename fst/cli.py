@@ -9,9 +9,11 @@ from pathlib import Path
 
 from fst import __version__
 from fst.errors import RunError, UserError, find_cause
+from fst.stopping import Interrupted
 
 _EPILOG = """
-fst train is a Hydra application: fst train --help lists its groups, fst train … --cfg job prints its configuration.
+fst train and fst optimize are Hydra applications: fst train --help lists its groups, fst train … --cfg job prints its
+configuration.
 --debug shows the whole traceback of an error.
 """
 
@@ -22,10 +24,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        if arguments[:1] == ["train"]:
-            return _train(arguments[1:])
+        if arguments[:1] in (["train"], ["optimize"]):
+            return _hydra_application(*arguments)
         options = _parser().parse_args(arguments)
         return options.run(options)
+    except Interrupted as stop:
+        return stop.exit_status
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         return 130
@@ -40,14 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return cause.exit_status if cause else 1
 
 
-def _train(arguments: list[str]) -> int:
-    from fst.training.callbacks import Interrupted
-    from fst.training.train import main as train
-
-    try:
-        train(arguments)
-    except Interrupted as stop:
-        return stop.exit_status
+def _hydra_application(command: str, *arguments: str) -> int:
+    if command == "train":
+        from fst.training.train import main as run
+    else:
+        from fst.study.optimize import main as run
+    run(list(arguments))
     return 0
 
 
@@ -57,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     commands.add_parser("train", help="train a style: fst train style.image=PAINTING data.root=PHOTOS")
+
+    commands.add_parser("optimize", help="the slow method: fst optimize content=PHOTO style.image=PAINTING")
 
     stylize = commands.add_parser("stylize", help="stylize pictures: fst stylize photo.jpg -s starry_night")
     stylize.add_argument("inputs", nargs="+", metavar="INPUT", help="picture, folder or glob")

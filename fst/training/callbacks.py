@@ -2,10 +2,8 @@
 
 import signal
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
@@ -16,6 +14,7 @@ from tqdm import tqdm
 
 from fst.errors import RunError
 from fst.images import contact_sheet, to_pil, to_uint8, write_image
+from fst.stopping import Interrupted, StopRequest
 
 
 class Reading:
@@ -138,33 +137,15 @@ class SampleStrip(pl.Callback):
                 logger.experiment.add_image("val/stylized", to_uint8(sheet)[0], trainer.global_step, dataformats="HWC")
 
 
-class Interrupted(Exception):  # noqa: N818 (a request, not an error)
-    """Raised out of `Trainer.fit` after a signal, once the checkpoint is written."""
-
-    def __init__(self, signal_number: int, step: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(signal_number).name} at step {step}")
-        self.exit_status = 128 + signal_number  # the shell's convention
-
-
 class SafeStop(pl.Callback):
     """SIGINT and SIGTERM finish the step, save `checkpoint` and stop; a second signal stops at once. A loss that is
     NaN or infinite stops the run, seen within twice `every` steps and before anything spoiled is saved."""
 
     def __init__(self, checkpoint: Path, every: int) -> None:
         self._checkpoint, self._every = checkpoint, every
-        self._signal: int | None = None
-        self._previous: dict[int, Any] = {}
+        self.request = StopRequest()  # for a `with` around Trainer.fit: Lightning puts back the handlers it found
         self._finite: Tensor | None = None
         self._reading: Reading | None = None
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Around `Trainer.fit`, not within: Lightning puts back the handlers that it found."""
-        self._previous = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            self._restore_handlers()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Tensor, batch_idx: int
@@ -177,9 +158,9 @@ class SafeStop(pl.Callback):
             self._reading = self._read_finite(trainer)
         elif trainer.world_size > 1:
             return  # several processes agree on stopping only where they wait for each other anyway
-        if trainer.strategy.reduce_boolean_decision(self._signal is not None, all=False):
+        if trainer.strategy.reduce_boolean_decision(self.request.signal is not None, all=False):
             trainer.save_checkpoint(self._checkpoint)
-            raise Interrupted(self._signal or signal.SIGTERM, trainer.global_step)
+            raise Interrupted(self.request.signal or signal.SIGTERM, trainer.global_step)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -200,11 +181,3 @@ class SafeStop(pl.Callback):
                 f"the loss became NaN or infinite by step {trainer.global_step}; {kept}. Try a lower "
                 "optimizer.algorithm.lr (a third) or trainer.precision=32-true"
             )
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self._signal = number
-        self._restore_handlers()
-
-    def _restore_handlers(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)

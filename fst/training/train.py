@@ -5,44 +5,29 @@ import logging
 import math
 import os
 import pickle
-import re
-import shlex
-import sys
 import warnings
 import zipfile
 from collections.abc import Mapping
-from datetime import datetime
-from glob import glob
 from pathlib import Path
 from typing import Any
 
-import hydra
 import pytorch_lightning as pl
 import torch
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, InstantiationException
-from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import Tensor, nn
 
-from fst.errors import UserError, find_cause
+from fst.config import CHECKPOINTS, LAST, build_loss, find_checkpoint, read_style_image, run_application
+from fst.errors import UserError
 from fst.hardware import fast_dtype, keep_large_blocks, pick_device
-from fst.images import flatten_alpha, read_image, resize_longer_side, to_tensor
 from fst.inference.style_file import SUFFIX, StyleInfo, find_style, load_style, save_style
 from fst.networks.transform import build_transform_network
-from fst.networks.vgg import LossNetwork
-from fst.perceptual import LossWeights, PerceptualLoss
-from fst.resources import find_style_image, resource_folder
-from fst.training.callbacks import Interrupted, Progress, SafeStop, SampleStrip
+from fst.training.callbacks import Progress, SafeStop, SampleStrip
 from fst.training.module import StyleTransferModule
 
 log = logging.getLogger(__name__)
-
-_CHECKPOINTS, _LAST = "checkpoints", "last.ckpt"
 
 
 def train(config: DictConfig, folder: Path) -> Path:
@@ -58,10 +43,10 @@ def train(config: DictConfig, folder: Path) -> Path:
     """
     keep_large_blocks()
     pl.seed_everything(config.seed, verbose=False)
-    style_image = _read_style(config)
+    style_image = read_style_image(config)
     module = build_module(config, style_image)
     data = instantiate(config.data)
-    checkpoint = folder / _CHECKPOINTS / _LAST
+    checkpoint = folder / CHECKPOINTS / LAST
     safe_stop = SafeStop(checkpoint, config.trainer.log_every_n_steps)
     trainer = _build_trainer(config, folder, style_image, safe_stop)
     if trainer.is_global_zero:
@@ -70,7 +55,7 @@ def train(config: DictConfig, folder: Path) -> Path:
         if config.ckpt_path is None:
             trainer.validate(module, data, verbose=False)  # the curves' and strips' "before"
         resume = None if config.ckpt_path is None else find_checkpoint(config.name, config.ckpt_path)
-        with safe_stop.listening():
+        with safe_stop.request:
             _fit(trainer, module, data, resume)
         trainer.save_checkpoint(checkpoint)  # the last steps, too, can be gone on from
         scores = trainer.validate(module, data, verbose=False)[0]
@@ -84,16 +69,7 @@ def train(config: DictConfig, folder: Path) -> Path:
 
 def build_module(config: DictConfig, style_image: Tensor) -> StyleTransferModule:
     """The transform network and its perceptual loss, as the configuration's groups say."""
-    layers = config.layers
-    loss = PerceptualLoss(
-        LossNetwork(layers=[*layers.content, *layers.style], **config.loss_network),
-        style_image,
-        layers.content,
-        layers.style,
-        LossWeights(**config.loss.weights),
-        config.loss.convention,
-        config.loss.reduction,
-    )
+    loss = build_loss(config, style_image)
     model = dict(config.model)
     start = model.pop("init_from")
     network = build_transform_network(**model)
@@ -126,40 +102,6 @@ def _start_from(network: nn.Module, style: str) -> None:
         ) from error
 
 
-def run_folder(name: str, ckpt_path: str | None) -> Path:
-    """Where a run writes: `outputs/NAME/TIMESTAMP`, or the folder of the run that it goes on with.
-
-    Raises:
-        UserError: there is no such checkpoint.
-    """
-    if ckpt_path is not None:
-        checkpoint = find_checkpoint(name, ckpt_path)
-        if checkpoint.parent.name == _CHECKPOINTS:
-            return checkpoint.parent.parent
-    return Path("outputs", name, datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
-
-
-def find_checkpoint(name: str, ckpt_path: str) -> Path:
-    """The checkpoint meant by `last` (of the newest run of that name) or by a path.
-
-    Raises:
-        UserError: there is none.
-    """
-    if ckpt_path != "last":
-        if not Path(ckpt_path).is_file():
-            raise UserError(f"ckpt_path={ckpt_path}: no such checkpoint; ckpt_path=last takes the newest run's")
-        return Path(ckpt_path)
-    found = sorted(Path("outputs", name).glob(f"*/{_CHECKPOINTS}/{_LAST}"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise UserError(f"ckpt_path=last: no run of '{name}' below outputs has a checkpoint; leave it out to start one")
-    return found[-1]
-
-
-def _read_style(config: DictConfig) -> Tensor:
-    image = flatten_alpha(read_image(find_style_image(config.style.image)))
-    return to_tensor(resize_longer_side(image, config.style.size))
-
-
 def _build_trainer(config: DictConfig, folder: Path, style_image: Tensor, safe_stop: SafeStop) -> pl.Trainer:
     # Lightning's remarks on what this program does on purpose.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -178,8 +120,8 @@ def _build_trainer(config: DictConfig, folder: Path, style_image: Tensor, safe_s
         safe_stop,
         # One file, replaced as a whole each time.
         ModelCheckpoint(
-            folder / _CHECKPOINTS,
-            Path(_LAST).stem,
+            folder / CHECKPOINTS,
+            Path(LAST).stem,
             every_n_train_steps=config.checkpoint_every,
             enable_version_counter=False,
         ),
@@ -238,96 +180,15 @@ def _writes() -> bool:
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
-def _config_error(error: Exception) -> UserError:
-    """Hydra's several lines as one."""
-    text = " ".join(str(error).split())
-    if missing := re.search(r"[Mm]issing mandatory value: ([\w.]+)", text):
-        return UserError(f"{missing[1]} is missing: fst train style.image=PAINTING data.root=PHOTOS")
-    return UserError(text)
-
-
-def _run(config: DictConfig, arguments: list[str]) -> Exception | None:
-    """One run, the only one or one of a sweep; returns what the user should read if it failed."""
-    hydra_config = HydraConfig.get()
-    overrides = list(hydra_config.overrides.task)
-    sweeping = hydra_config.mode == RunMode.MULTIRUN
-    # Lightning starts its other processes (trainer=ddp) with these arguments.
-    sys.argv = [sys.argv[0], "train", *(overrides if sweeping else arguments)]
-    try:
-        path = train(config, Path(hydra_config.runtime.output_dir))
-    except Interrupted as stop:
-        if _writes():
-            again = shlex.join(override for override in overrides if not override.startswith("ckpt_path="))
-            print(f"{stop}; go on with: fst train {again} ckpt_path=last")
-        if sweeping:
-            raise
-        return stop
-    except Exception as error:
-        cause = find_cause(error)
-        if cause is None and isinstance(error, InstantiationException | OmegaConfBaseException):
-            cause = _config_error(error)
-        if cause is None:
-            raise
-        if sweeping:  # the launcher does the other runs, perhaps elsewhere, and raises at the end
-            log.error("%s: %s", shlex.join(overrides), cause)
-            raise cause from error
-        return cause
-    if _writes():
-        path = Path(os.path.relpath(path))
-        print(f"trained {config.name}: {path}\nuse it:  fst stylize PHOTO -s {path}")
-    return None
-
-
-def _job_devices() -> int | list[int]:
-    """Lightning's `devices` for one job of a sweep: the jobs take the GPUs in turn."""
-    job = HydraConfig.get().job
-    number = 0 if OmegaConf.is_missing(job, "num") else job.num
-    count = torch.cuda.device_count()
-    return [number % count] if count else 1
-
-
-def _expand_glob(argument: str) -> str:
-    """`style.image=glob(PATTERN)` as the list of the files: Hydra's own glob knows config groups only.
-
-    Raises:
-        UserError: no file matches.
-    """
-    if not (pattern := re.fullmatch(r"style\.image=glob\((.*)\)", argument)):
-        return argument
-    # Path.glob takes no absolute patterns.
-    paths = sorted(glob(str(Path(pattern[1].strip("'\"")).expanduser())))  # noqa: PTH207
-    if not paths:
-        raise UserError(f"{argument}: no such files")
-    return "style.image=" + ",".join("'" + path.replace("'", "\\'") + "'" for path in paths)
-
-
 def main(arguments: list[str]) -> None:
-    """`fst train`: what Hydra makes of the command line, one run or (with `-m`) a sweep of them.
+    """`fst train`.
 
     Raises:
         UserError, RunError, Interrupted: the first run's that failed; a sweep does its other runs all the same.
     """
-    arguments = [_expand_glob(argument) for argument in arguments]
-    OmegaConf.register_new_resolver("stem", lambda path: Path(path).stem, replace=True)
-    OmegaConf.register_new_resolver(
-        "run_dir", lambda name, ckpt: str(run_folder(name, ckpt)), use_cache=True, replace=True
-    )
-    OmegaConf.register_new_resolver("job_devices", _job_devices, replace=True)
-    failures: list[Exception] = []
 
-    @hydra.main(version_base="1.3", config_path=str(resource_folder("conf")), config_name="train")
-    def run(config: DictConfig) -> None:
-        if failure := _run(config, arguments):
-            failures.append(failure)
+    def job(config: DictConfig, folder: Path) -> str:
+        path = Path(os.path.relpath(train(config, folder)))
+        return f"trained {config.name}: {path}\nuse it:  fst stylize PHOTO -s {path}"
 
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # raise errors here instead of printing them there
-    if not _writes():
-        arguments = [*arguments, "hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=stdout"]
-    script = sys.argv[0]
-    sys.argv = [script, *arguments]
-    try:
-        run()
-    except (HydraException, OmegaConfBaseException) as error:
-        raise find_cause(error) or _config_error(error) from error
-    if failures:
-        raise failures[0]
+    run_application("train", arguments, job, quiet=not _writes())

@@ -19,8 +19,8 @@ import fst
 from fst.errors import RunError, UserError
 from fst.inference.style_file import load_style
 from fst.resources import resource_folder
+from fst.stopping import Interrupted
 from fst.training import data as training_data
-from fst.training.callbacks import Interrupted
 from fst.training.train import main
 from tests.training.test_shards import pack
 
@@ -52,6 +52,7 @@ def small(photos: Path, painting: Path, tmp_path: Path, monkeypatch: pytest.Monk
         "loss_network.weights=random",
         "model.width=4",
         "model.blocks=1",
+        "model.init_from=null",
         "trainer.accelerator=cpu",
         "trainer.precision=32-true",
         "trainer.max_steps=2",

@@ -1,0 +1,36 @@
+"""Stopping without losing anything: a signal is noted, and the loop stops between two steps."""
+
+import signal
+from types import FrameType
+from typing import Any
+
+
+class Interrupted(Exception):  # noqa: N818 (a request, not an error)
+    """A run stopped by a signal, once its checkpoint was written."""
+
+    def __init__(self, signal_number: int, step: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signal_number).name} at step {step}")
+        self.exit_status = 128 + signal_number  # the shell's convention
+
+
+class StopRequest:
+    """Within `with`, the first SIGINT or SIGTERM is noted in `signal`; a second one stops at once, as without."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        self._previous = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._restore_handlers()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+        self._restore_handlers()
+
+    def _restore_handlers(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)

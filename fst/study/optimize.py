@@ -1,0 +1,247 @@
+"""The slow method (Gatys et al. 2016): the picture itself is optimised against the perceptual loss. `fst optimize`."""
+
+import io
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+from tqdm import tqdm
+
+from fst.config import CHECKPOINTS, LAST, build_loss, find_checkpoint, read_style_image, run_application
+from fst.errors import RunError, UserError
+from fst.hardware import fast_dtype, keep_large_blocks, pick_device
+from fst.images import flatten_alpha, read_image, resize_longer_side, to_pil, to_tensor, write_atomically, write_image
+from fst.networks.transform import LEAST_SIDE
+from fst.perceptual import PerceptualLoss
+from fst.stopping import Interrupted, StopRequest
+
+TASKS = ("transfer", "reconstruct", "texture")
+ALGORITHMS = ("lbfgs", "adam")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is known after an iteration: its number from 1 up, the terms before it, the picture after it."""
+
+    iteration: int
+    terms: dict[str, float]
+    picture: Tensor
+
+
+class Optimization:
+    """An endless iterator over the iterations of the slow method on one `(1, 3, H, W)` picture in [0, 1].
+
+    The loss sees the picture clamped to [0, 1] and the pixels are put there after each iteration, where a pixel at the
+    edge still has its gradient: the objective is the same before and after. L-BFGS has learning rate 1, as in the
+    released code of Gatys et al., and a strong Wolfe line search, with which the objective never rises.
+
+    Args:
+        loss: in eval mode, on the device of the pictures.
+        content: what is kept; `(1, 3, H, W)`.
+        start: the picture to begin with, of the same size.
+        algorithm: `lbfgs` or `adam`.
+        lr: of Adam.
+        dtype: of the loss network's convolutions.
+    """
+
+    def __init__(
+        self,
+        loss: PerceptualLoss,
+        content: Tensor,
+        start: Tensor,
+        algorithm: str = "lbfgs",
+        lr: float = 0.02,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        if algorithm not in ALGORITHMS:
+            raise UserError(f"algorithm is '{algorithm}'; it can be {' or '.join(ALGORITHMS)}")
+        self.loss = loss
+        loss.loss_network.use_dtype(dtype)
+        self.targets = loss.content_targets(content)
+        self.pixels = start.clone(memory_format=torch.contiguous_format).requires_grad_()  # as L-BFGS wants it
+        self.iteration = 0
+        self.optimizer: torch.optim.Optimizer = (
+            torch.optim.Adam([self.pixels], lr)
+            if algorithm == "adam"
+            else torch.optim.LBFGS([self.pixels], max_iter=1, history_size=100, line_search_fn="strong_wolfe")
+        )
+
+    def __iter__(self) -> Iterator[Step]:
+        return self
+
+    def __next__(self) -> Step:
+        terms: dict[str, Tensor] = {}
+
+        def closure() -> float:
+            self.optimizer.zero_grad()
+            found = self.loss(self.pixels.clamp(0, 1), self.targets)
+            terms.update(terms or found)  # those of the first look
+            found["loss"].backward()
+            return found["loss"].item()
+
+        with torch.enable_grad():
+            self.optimizer.step(closure)
+        with torch.no_grad():
+            self.pixels.clamp_(0, 1)
+        values = dict(zip(terms, torch.stack(list(terms.values())).tolist(), strict=True))
+        if not torch.isfinite(terms["loss"]):
+            raise RunError(f"the loss is {values['loss']} at iteration {self.iteration}; try precision=float32")
+        self.iteration += 1
+        return Step(self.iteration, values, self.pixels.detach())
+
+    @torch.no_grad()
+    def measure(self) -> dict[str, Tensor]:
+        """The terms of the picture as it is."""
+        return self.loss(self.pixels, self.targets)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "pixels": self.pixels.detach(),
+            "iteration": self.iteration,
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        with torch.no_grad():
+            self.pixels.copy_(state["pixels"])
+        self.iteration = state["iteration"]
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def start_picture(init: str, content: Tensor, seed: int) -> Tensor:
+    """`content`, white `noise` of that seed (Gatys et al. 2016, section 2.2), or a picture file, at the content's size.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    if init == "content":
+        return content.clone()
+    if init == "noise":
+        return torch.rand(content.shape, generator=torch.Generator().manual_seed(seed)).to(content.device)
+    picture = to_tensor(flatten_alpha(read_image(Path(init).expanduser())))
+    return resize(picture, content.shape[-2:]).to(content.device)
+
+
+def resize(picture: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    return F.interpolate(picture, tuple(size), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+
+
+def pyramid(size: tuple[int, int], levels: int) -> list[tuple[int, int]]:
+    """Heights and widths from coarse to fine, each half of the next.
+
+    >>> pyramid((300, 401), 3)
+    [(75, 100), (150, 200), (300, 401)]
+    """
+    return [(size[0] >> level, size[1] >> level) for level in reversed(range(levels))]
+
+
+def optimize(config: DictConfig, folder: Path) -> Path:
+    """Optimise one picture as `config` says, with everything it writes in `folder`.
+
+    Returns:
+        The picture's path.
+
+    Raises:
+        UserError: something in the configuration cannot be.
+        RunError: the loss became NaN or infinite.
+        Interrupted: by a signal, after the checkpoint was written.
+    """
+    keep_large_blocks()
+    device = pick_device(config.device)
+    dtype = fast_dtype(device) if config.precision == "auto" else torch.float32
+    content, style_image = _read_pictures(config)
+    sizes = pyramid((content.shape[2], content.shape[3]), config.levels)
+    if min(sizes[0]) < LEAST_SIDE:
+        raise UserError(f"levels={config.levels} begins with {sizes[0]} pixels; take fewer levels or a larger size")
+    loss = build_loss(_for_task(config), style_image).to(device)
+    state: dict[str, Any] = {"level": 0, "curve": []}
+    if config.ckpt_path is not None:
+        state = _load(find_checkpoint(config.name, config.ckpt_path))
+    curve: list[dict[str, float]] = state["curve"]
+    init = config.init or ("content" if config.task == "transfer" else "noise")
+    picture = start_picture(init, content, config.seed)
+    logger = instantiate(config.logger)
+    total = config.steps * config.levels
+    with StopRequest() as request, tqdm(total=total, initial=len(curve), unit="step", dynamic_ncols=True) as bar:
+        for level in range(state["level"], config.levels):
+            goal = resize(content, sizes[level]).to(device)
+            run = Optimization(loss, goal, resize(picture, sizes[level]).to(device), config.algorithm, config.lr, dtype)
+            if "run" in state:
+                run.load_state_dict(state.pop("run"))
+            while run.iteration < config.steps:
+                step = next(run)
+                curve.append(step.terms)
+                bar.update()
+                bar.set_postfix({name: f"{step.terms[name]:.4g}" for name in ("loss", "content", "style")})
+                if logger:
+                    logger.log_metrics(step.terms, len(curve))
+                if len(curve) % config.every == 0 or request.signal:
+                    _save(folder, {"level": level, "curve": curve, "run": run.state_dict()})
+                    _show(folder / "samples" / f"{len(curve):05}.png", step.picture, logger, len(curve))
+                if request.signal:
+                    raise Interrupted(request.signal, len(curve))
+            picture = run.pixels.detach()
+    path = folder / f"{config.name}.png"
+    _show(path, picture, logger, len(curve))
+    terms = {name: float(term) for name, term in run.measure().items()}
+    document = {"config": OmegaConf.to_container(config, resolve=True), "terms": terms, "curve": curve}
+    write_atomically(path.with_suffix(".json"), json.dumps(document, indent=1).encode())
+    return path
+
+
+def _read_pictures(config: DictConfig) -> tuple[Tensor, Tensor]:
+    """Content and style picture; where the task needs one only, it stands for both."""
+    if config.task not in TASKS:
+        raise UserError(f"task is '{config.task}'; it can be {', '.join(TASKS)}")
+    if config.task == "texture":
+        style_image = read_style_image(config)
+        return to_tensor(resize_longer_side(to_pil(style_image), config.size)), style_image
+    photo = flatten_alpha(read_image(Path(config.content).expanduser()))
+    content = to_tensor(resize_longer_side(photo, config.size))
+    return content, content if config.task == "reconstruct" else read_style_image(config)
+
+
+def _for_task(config: DictConfig) -> DictConfig:
+    """Without the layers that the task does not need."""
+    config = config.copy()
+    if config.task == "reconstruct":
+        config.layers.style = {}
+    elif config.task == "texture":
+        config.layers.content = {}
+    return config
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds, all meaning the same to the user
+        raise UserError(f"ckpt_path={path}: not a checkpoint, or damaged ({error})".splitlines()[0]) from error
+
+
+def _save(folder: Path, state: dict[str, Any]) -> None:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomically(folder / CHECKPOINTS / LAST, buffer.getvalue())
+
+
+def _show(path: Path, picture: Tensor, logger: Any, step: int) -> None:
+    write_image(to_pil(picture.cpu()), path)
+    if logger:
+        logger.experiment.add_image("picture", picture[0].cpu(), step)
+
+
+def main(arguments: list[str]) -> None:
+    """`fst optimize`.
+
+    Raises:
+        UserError, RunError, Interrupted: the first run's that failed; a sweep does its other runs all the same.
+    """
+    run_application("optimize", arguments, lambda config, folder: os.path.relpath(optimize(config, folder)))

@@ -1,0 +1,151 @@
+"""`fst optimize` on small pictures and a loss network with random weights."""
+
+import itertools
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from fst.cli import main as fst
+from fst.errors import UserError
+from fst.images import read_image, to_tensor
+from fst.networks.vgg import LossNetwork
+from fst.perceptual import LossWeights, PerceptualLoss
+from fst.stopping import Interrupted
+from fst.study import optimize as module
+from fst.study.optimize import Optimization, main, start_picture
+
+
+@pytest.fixture
+def small(photos: Path, painting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.chdir(tmp_path)
+    return [
+        f"content={photos / '00.jpg'}",
+        f"style.image={painting}",
+        "size=40",
+        "style.size=48",
+        "loss_network.weights=random",
+        "layers=johnson",
+        "steps=3",
+        "device=cpu",
+        "precision=float32",
+    ]
+
+
+def results() -> list[Path]:
+    return sorted(Path("outputs").glob("*/*/*.png"))
+
+
+def make_run(photos: Path, painting: Path, **options: str) -> Optimization:
+    content, style_image = (to_tensor(read_image(path)) for path in (photos / "00.jpg", painting))
+    network = LossNetwork("vgg16", ["relu1_2", "relu2_2"], "random")
+    layers = {"relu1_2": 1.0, "relu2_2": 1.0}
+    loss = PerceptualLoss(network, style_image, layers, layers, LossWeights(style=10.0))
+    return Optimization(loss, content, start_picture("noise", content, seed=0), **options)
+
+
+def test_the_objective_falls_at_every_iteration_and_pixels_stay_in_range(photos: Path, painting: Path) -> None:
+    run = make_run(photos, painting)
+    steps = list(itertools.islice(run, 12))
+    losses = [step.terms["loss"] for step in steps]
+    assert all(later < earlier for earlier, later in itertools.pairwise(losses))
+    assert losses[-1] < 0.5 * losses[0]
+    assert 0 <= run.pixels.min() <= run.pixels.max() <= 1
+    assert run.measure()["loss"] <= losses[-1]
+
+
+def test_adam_is_the_other_choice_and_no_third(photos: Path, painting: Path) -> None:
+    losses = [step.terms["loss"] for step in itertools.islice(make_run(photos, painting, algorithm="adam"), 12)]
+    assert losses[-1] < losses[0]
+    with pytest.raises(UserError, match="algorithm is 'sgd'; it can be lbfgs or adam"):
+        make_run(photos, painting, algorithm="sgd")
+
+
+def test_the_same_seed_gives_the_same_picture(small: list[str]) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        main([*small, "init=noise", f"seed={seed}", f"name={name}"])
+    a, b, c = (path.read_bytes() for path in results())
+    assert a == b
+    assert a != c
+
+
+def test_the_run_writes_picture_curve_and_terms_of_every_layer(
+    small: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fst(["optimize", *small, "every=2"]) == 0
+    (picture,) = results()
+    assert capsys.readouterr().out.strip() == str(picture)
+    assert max(Image.open(picture).size) == 40
+    document = json.loads(picture.with_suffix(".json").read_text())
+    assert len(document["curve"]) == 3
+    assert document["config"]["layers"]["name"] == "johnson"
+    assert {"content/relu2_2", "style/relu4_3"} < document["terms"].keys()
+    assert document["terms"]["loss"] <= document["curve"][-1]["loss"]
+    assert [path.name for path in (picture.parent / "samples").iterdir()] == ["00002.png"]
+
+
+@pytest.mark.parametrize("steps", [2, 5])
+def test_a_stopped_and_resumed_run_equals_the_uninterrupted(
+    steps: int, small: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small += ["steps=4", "levels=2", "size=72", "logger=none"]
+    main([*small, "name=straight"])
+    measure = PerceptualLoss.forward
+    looks = 0
+
+    def measure_and_signal(*arguments: object) -> object:
+        nonlocal looks
+        looks += 1
+        if looks == 2 * steps:
+            os.kill(os.getpid(), signal.SIGINT)
+        return measure(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(PerceptualLoss, "forward", measure_and_signal)
+    with pytest.raises(Interrupted):
+        main([*small, "name=broken"])
+    assert "go on with: fst optimize" in capsys.readouterr().out
+    assert [path.stem for path in results()] == ["straight"]
+    main([*small, "name=broken", "ckpt_path=last"])
+    broken, straight = (path.read_bytes() for path in results())
+    assert broken == straight
+    assert len(list(Path("outputs/broken").iterdir())) == 1
+
+
+def test_each_task_needs_only_what_it_uses(small: list[str]) -> None:
+    main([override for override in small if not override.startswith("style.image")] + ["task=reconstruct"])
+    main([override for override in small if not override.startswith("content")] + ["task=texture"])
+    reconstruct, texture = (json.loads(path.with_suffix(".json").read_text())["terms"] for path in results())
+    assert reconstruct["style"] == 0 < reconstruct["content"]
+    assert texture["content"] == 0 < texture["style"]
+
+
+def test_any_picture_can_be_the_start(small: list[str], painting: Path) -> None:
+    main([*small, "steps=1", f"init={painting}"])
+    (picture,) = results()
+    assert max(Image.open(picture).size) == 40
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("task=paint", "task is 'paint'; it can be transfer, reconstruct, texture"),
+        ("content=???", "content is missing: fst optimize content=PHOTO style.image=PAINTING"),
+        ("init=nowhere.png", "nowhere.png: no such file"),
+        ("levels=3", "levels=3 begins with .* pixels; take fewer levels or a larger size"),
+        ("ckpt_path=last", "no run of 'transfer' below outputs has a checkpoint"),
+        ("+layers.style.relu9_9=1", "vgg19 has no layer relu9_9"),
+    ],
+)
+def test_a_mistake_is_one_line(override: str, line: str, small: list[str]) -> None:
+    with pytest.raises(UserError, match=line):
+        main([*small, override])
+
+
+def test_a_checkpoint_that_is_none_is_one_line(small: list[str]) -> None:
+    Path("broken.ckpt").write_bytes(b"no")
+    with pytest.raises(UserError, match=r"ckpt_path=broken.ckpt: not a checkpoint"):
+        main([*small, "ckpt_path=broken.ckpt"])
+    assert module.pyramid((64, 64), 2) == [(32, 32), (64, 64)]
