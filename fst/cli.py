@@ -75,6 +75,18 @@ def _parser() -> argparse.ArgumentParser:
     stylize.add_argument("--force", action="store_true", help="overwrite existing outputs")
     stylize.set_defaults(run=_stylize)
 
+    evaluate = commands.add_parser("evaluate", help="measure styles: fst evaluate starry_night --photos FOLDER")
+    evaluate.add_argument("styles", nargs="+", metavar="STYLE", help="a name from `fst styles`, or a style file")
+    evaluate.add_argument("--photos", type=Path, required=True, help="folder of photos they never saw")
+    evaluate.add_argument("--paintings", type=Path, help="folder of the pictures they were trained on, by name")
+    evaluate.add_argument("--weights", default="imagenet", help="of the judge, VGG19: imagenet (downloaded), or a file")
+    evaluate.add_argument("--size", type=int, default=256, help="longer side in pixels; default 256")
+    evaluate.add_argument("--count", type=int, default=8, help="how many photos; default 8")
+    evaluate.add_argument("--iterations", type=int, default=500, help="the most of the slow method; default 500")
+    evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
+    evaluate.add_argument("-o", "--output", type=Path, default=Path("outputs/evaluation"), help="folder for figures")
+    evaluate.set_defaults(run=_evaluate)
+
     styles = commands.add_parser("styles", help="list what can be named after -s")
     styles.set_defaults(run=_styles)
     return parser
@@ -144,6 +156,24 @@ def _jobs(inputs: Sequence[str], output: Path | None, style: str) -> Iterator[tu
     for source, place in found:
         suffix = place.suffix if place.suffix.lower() in WRITABLE_SUFFIXES else ".png"
         yield source, folder / place.with_name(f"{place.stem}-{style}{suffix}")
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from fst.study.evaluate import evaluate_all, table
+
+    results = evaluate_all(
+        options.styles,
+        options.photos,
+        options.paintings,
+        options.weights,
+        options.output,
+        options.size,
+        options.count,
+        options.iterations,
+        options.device,
+    )
+    print(f"{table(results)}\n\nevery layer and the curves: {options.output}")
+    return 0
 
 
 def _styles(options: argparse.Namespace) -> int:

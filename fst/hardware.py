@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+from pathlib import Path
 
 import torch
 
@@ -50,3 +51,16 @@ def keep_large_blocks() -> None:
         libc.mallopt(m_trim_threshold, -1)
     except (OSError, AttributeError):  # another C library, without this habit
         pass
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """The most memory this process has held so far, in MiB: on a CUDA device, or else in all."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:  # what getrusage says begins with the parent's peak
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+    except OSError:
+        import resource  # not on Windows
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes on macOS

@@ -11,7 +11,6 @@ import argparse
 import ctypes
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -28,7 +27,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from fst.hardware import fast_dtype, keep_large_blocks, pick_device
+from fst.hardware import fast_dtype, keep_large_blocks, peak_memory_mib, pick_device
 from fst.images import from_uint8, write_atomically
 from fst.inference.style_file import find_style, load_style
 from fst.networks.transform import Convolution, InstanceNorm, UpsampledConvolution, build_transform_network
@@ -198,23 +197,12 @@ def measure_memory(level: int, arguments: argparse.Namespace) -> float:
 
 def report_memory(arguments: argparse.Namespace) -> None:
     device = pick_device(arguments.device)
-    before = _peak_mib()
+    before = 0.0 if device.type == "cuda" else peak_memory_mib(device)
     _, step = build_step(arguments.memory_of, device, arguments.size, arguments.batch)
     photos = torch.rand(arguments.batch, 3, arguments.size, arguments.size, device=device)
     for _ in range(3):
         step(photos)
-    if device.type == "cuda":
-        print(torch.cuda.max_memory_allocated() / 2**20)
-    else:
-        print(_peak_mib() - before)
-
-
-def _peak_mib() -> float:
-    try:  # what getrusage says begins with the parent's peak
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes on macOS
+    print(peak_memory_mib(device) - before)
 
 
 def measure_loader(photos: str, size: int, batch: int) -> float:

@@ -49,7 +49,6 @@ class Optimization:
         start: the picture to begin with, of the same size.
         algorithm: `lbfgs` or `adam`.
         lr: of Adam.
-        dtype: of the loss network's convolutions.
     """
 
     def __init__(
@@ -59,12 +58,10 @@ class Optimization:
         start: Tensor,
         algorithm: str = "lbfgs",
         lr: float = 0.02,
-        dtype: torch.dtype = torch.float32,
     ) -> None:
         if algorithm not in ALGORITHMS:
             raise UserError(f"algorithm is '{algorithm}'; it can be {' or '.join(ALGORITHMS)}")
         self.loss = loss
-        loss.loss_network.use_dtype(dtype)
         self.targets = loss.content_targets(content)
         self.pixels = start.clone(memory_format=torch.contiguous_format).requires_grad_()  # as L-BFGS wants it
         self.iteration = 0
@@ -162,6 +159,7 @@ def optimize(config: DictConfig, folder: Path) -> Path:
     if min(sizes[0]) < LEAST_SIDE:
         raise UserError(f"levels={config.levels} begins with {sizes[0]} pixels; take fewer levels or a larger size")
     loss = build_loss(_for_task(config), style_image).to(device)
+    loss.loss_network.use_dtype(dtype)
     state: dict[str, Any] = {"level": 0, "curve": []}
     if config.ckpt_path is not None:
         state = _load(find_checkpoint(config.name, config.ckpt_path))
@@ -173,7 +171,7 @@ def optimize(config: DictConfig, folder: Path) -> Path:
     with StopRequest() as request, tqdm(total=total, initial=len(curve), unit="step", dynamic_ncols=True) as bar:
         for level in range(state["level"], config.levels):
             goal = resize(content, sizes[level]).to(device)
-            run = Optimization(loss, goal, resize(picture, sizes[level]).to(device), config.algorithm, config.lr, dtype)
+            run = Optimization(loss, goal, resize(picture, sizes[level]).to(device), config.algorithm, config.lr)
             if "run" in state:
                 run.load_state_dict(state.pop("run"))
             while run.iteration < config.steps:

@@ -1,0 +1,244 @@
+"""How good trained styles are, on photos they never saw: errors at every layer of the loss network, and the iteration
+of the slow method that reaches the same objective (the headline figure of Johnson et al. 2016, figure 5)."""
+
+import json
+import logging
+import multiprocessing
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean, median
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
+from tqdm import tqdm
+
+from fst.errors import UserError
+from fst.hardware import fast_dtype, peak_memory_mib, pick_device
+from fst.images import find_images, flatten_alpha, read_image, resize_longer_side, to_tensor, write_atomically
+from fst.inference.style_file import StyleInfo, find_style, read_info
+from fst.inference.stylizer import Stylizer
+from fst.networks.transform import LEAST_SIDE
+from fst.networks.vgg import LossNetwork, layer_table
+from fst.perceptual import LossWeights, PerceptualLoss, total_variation
+from fst.resources import find_style_image
+from fst.study.optimize import Optimization
+
+log = logging.getLogger(__name__)
+
+# The field's usual yardstick (Johnson et al. 2016), for the table; the JSON has every layer.
+STYLE_LAYERS, CONTENT_LAYER = ("relu1_2", "relu2_2", "relu3_3", "relu4_3"), "relu2_2"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured for one style; all but the speed are means over the photos.
+
+    Attributes:
+        content, style: relative error at each layer, `‖F(y)−F(x)‖²/‖F(x)‖²` and `‖G(y)−G(s)‖²/‖G(s)‖²`.
+        total_variation: of the stylized pictures, as in the loss.
+        ssim: structural similarity of the luma of photo and stylized picture, 1 for the same (Wang et al. 2004).
+        seconds, peak_mib: of stylizing a photo in a process of its own.
+        objective: the style's own loss, of what the network paints and of the photos as they are.
+        curve: the same of the slow method from the photos, before each iteration.
+        iteration: of the slow method, the first that is at least as good as the network; None if none was.
+    """
+
+    name: str
+    content: Mapping[str, float]
+    style: Mapping[str, float]
+    total_variation: float
+    ssim: float
+    seconds: float
+    peak_mib: float
+    objective: Mapping[str, float]
+    curve: Sequence[float]
+    iteration: int | None
+
+
+def evaluate(
+    style: str,
+    photos: Sequence[Tensor],
+    style_image: Tensor,
+    network: LossNetwork,
+    iterations: int,
+    device: str = "auto",
+) -> Evaluation:
+    """Measure one style.
+
+    Args:
+        style: a name that `fst styles` lists, or a style file's path.
+        photos: `(1, 3, H, W)` each, in [0, 1].
+        style_image: `(1, 3, H, W)` in [0, 1], the picture it was trained on.
+        network: the judge, reading all layers it is asked about.
+        iterations: the most of the slow method; 0 leaves it out.
+    """
+    stylizer = Stylizer(style, device)
+    network, style_image = network.to(stylizer.device), style_image.to(stylizer.device)
+    photos = [photo.to(stylizer.device) for photo in photos]
+    paintings = [stylizer(photo) for photo in photos]
+    layers = dict.fromkeys((layer for layer in network.layers if layer.startswith("relu")), 1.0)
+    yardstick = PerceptualLoss(network, style_image, layers, layers, LossWeights())
+    own = own_loss(stylizer.info, network, style_image)
+    measured = mean_terms(yardstick, photos, paintings)
+    objective = {
+        "network": mean_terms(own, photos, paintings)["loss"],
+        "photos": mean_terms(own, photos, photos)["loss"],
+    }
+    curve = slow_curve(own, photos, objective["network"], iterations)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
+        seconds, peak = fresh.submit(measure_speed, style, device, photos[0].cpu()).result()
+    return Evaluation(
+        name=stylizer.info.name,
+        content={layer: measured[f"content/{layer}"] for layer in layers},
+        style={layer: measured[f"style/{layer}"] for layer in layers},
+        total_variation=mean(float(total_variation(picture)) for picture in paintings),
+        ssim=mean(similarity(x, y) for x, y in zip(photos, paintings, strict=True)),
+        seconds=seconds,
+        peak_mib=peak,
+        objective=objective,
+        curve=curve,
+        iteration=next((i for i, value in enumerate(curve) if value <= objective["network"]), None),
+    )
+
+
+def own_loss(info: StyleInfo, network: LossNetwork, style_image: Tensor) -> PerceptualLoss:
+    """The objective that a style was trained for, as far as it concerns what a picture looks like."""
+    weights = {term: info.loss["weights"][term] for term in ("content", "style", "tv")}
+    content, style = (info.layers[term] for term in ("content", "style"))
+    return PerceptualLoss(
+        network, style_image, content, style, LossWeights(**weights), info.loss["convention"], info.loss["reduction"]
+    )
+
+
+@torch.no_grad()
+def mean_terms(loss: PerceptualLoss, photos: Sequence[Tensor], pictures: Sequence[Tensor]) -> dict[str, float]:
+    rows = [loss(picture, loss.content_targets(photo)) for photo, picture in zip(photos, pictures, strict=True)]
+    return {name: mean(float(row[name]) for row in rows) for name in rows[0]}
+
+
+def slow_curve(loss: PerceptualLoss, photos: Sequence[Tensor], goal: float, iterations: int) -> list[float]:
+    """Mean objective before each iteration of the slow method, side by side on all photos, until it reaches `goal`."""
+    runs = [Optimization(loss, photo, photo) for photo in photos]
+    curve: list[float] = []
+    with tqdm(total=iterations, desc="slow method", unit="step", leave=False, disable=not iterations) as bar:
+        while len(curve) < iterations and (not curve or curve[-1] > goal):
+            curve.append(mean(next(run).terms["loss"] for run in runs))
+            bar.update()
+            bar.set_postfix(objective=f"{curve[-1]:.4g}", network=f"{goal:.4g}")
+    return curve
+
+
+def similarity(one: Tensor, other: Tensor) -> float:
+    luma = [picture.float().mean(1, keepdim=True) for picture in (one, other)]
+    value = structural_similarity_index_measure(luma[0], luma[1], data_range=1.0)
+    assert isinstance(value, Tensor)
+    return float(value)
+
+
+def measure_speed(style: str, device: str, photo: Tensor) -> tuple[float, float]:
+    """Median seconds of stylizing a photo, and peak MiB above what the program itself takes. For a fresh process."""
+    stylizer = Stylizer(style, device)
+    on_cuda = stylizer.device.type == "cuda"
+    before, times = peak_memory_mib(stylizer.device), []
+    for _ in range(5):
+        start = time.perf_counter()
+        stylizer(photo)  # comes back to the CPU: the device is done
+        times.append(time.perf_counter() - start)
+    return median(times[1:]), peak_memory_mib(stylizer.device) - (0 if on_cuda else before)
+
+
+def find_painting(info: StyleInfo, paintings: Path | None) -> Path:
+    """The picture a style was trained on: of its name in `paintings`, or bundled.
+
+    Raises:
+        UserError: there is none, or the style's file does not tell how it was used.
+    """
+    if not (info.layers and info.loss and info.style_size):
+        raise UserError(f"{info.name}: its file does not tell the layers and loss it was trained for")
+    if paintings is not None:
+        found = [path for path in find_images(paintings) if path.stem == info.name]
+        if not found:
+            raise UserError(f"{info.name}: no picture of that name in {paintings} (--paintings)")
+        return found[0]
+    try:
+        return find_style_image(info.name)
+    except UserError as error:
+        raise UserError(f"{info.name}: name a folder with the picture it was trained on: --paintings FOLDER") from error
+
+
+def evaluate_all(
+    styles: Sequence[str],
+    photos: Path,
+    paintings: Path | None,
+    weights: str,
+    out: Path,
+    size: int = 256,
+    count: int = 8,
+    iterations: int = 500,
+    device: str = "auto",
+) -> list[Evaluation]:
+    """Measure styles, print a table, and write `evaluation.json` and a plot for each into `out`.
+
+    Raises:
+        UserError: a style, photo, painting or weights cannot be had.
+    """
+    if size < LEAST_SIDE or count < 1:
+        raise UserError(f"size={size}, count={count}: at least {LEAST_SIDE} pixels and one photo")
+    infos = {style: read_info(find_style(style)) for style in styles}
+    sources = {style: find_painting(info, paintings) for style, info in infos.items()}
+    paths = find_images(photos)[:count]
+    if not paths:
+        raise UserError(f"{photos}: no pictures in it or below it (--photos)")
+    pictures = [to_tensor(resize_longer_side(flatten_alpha(read_image(path)), size)) for path in paths]
+    relu = {layer.name for layer in layer_table("vgg19") if layer.kind == "relu"}
+    results = []
+    for style, info in tqdm(infos.items(), unit="style", disable=len(infos) == 1):
+        own = {layer for term in info.layers.values() for layer in term}
+        network = LossNetwork("vgg19", relu | own, weights)
+        network.use_dtype(fast_dtype(pick_device(device)))
+        painting = to_tensor(resize_longer_side(flatten_alpha(read_image(sources[style])), info.style_size))
+        results.append(evaluate(style, pictures, painting, network, iterations, device))
+        plot(results[-1], out / f"{info.name}.png")
+    write_atomically(out / "evaluation.json", json.dumps([asdict(result) for result in results], indent=1).encode())
+    return results
+
+
+def table(results: Sequence[Evaluation]) -> str:
+    """Markdown, a line for each style."""
+    head = "| style | style error | content error | total variation | SSIM | seconds | MiB | L-BFGS iteration |"
+    lines = [head, "|---" * 8 + "|"]
+    for result in results:
+        style = mean(result.style[layer] for layer in STYLE_LAYERS)
+        reached = f"> {len(result.curve)}" if result.iteration is None else result.iteration
+        lines.append(
+            f"| {result.name} | {style:.3f} | {result.content[CONTENT_LAYER]:.2f} | {result.total_variation:.3f} "
+            f"| {result.ssim:.2f} | {result.seconds:.2f} | {result.peak_mib:.0f} | {reached} |"
+        )
+    return "\n".join(lines)
+
+
+def plot(result: Evaluation, path: Path) -> None:
+    """Objective against iteration of the slow method, with the network's and the photos' own as lines."""
+    if not result.curve:
+        return
+    try:
+        import matplotlib
+    except ImportError:
+        log.warning("no plot of %s without matplotlib: pip install 'fst[report]'", result.name)
+        return
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    axes.plot(result.curve, label="slow method (L-BFGS)")
+    axes.axhline(result.objective["network"], color="C1", label="the network, one pass")
+    axes.axhline(result.objective["photos"], color="0.6", linestyle=":", label="the photos as they are")
+    axes.set(yscale="log", xlabel="iteration", ylabel="objective", title=result.name)
+    axes.legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)

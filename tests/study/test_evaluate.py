@@ -1,0 +1,83 @@
+"""`fst evaluate` with a style of one step and a judge with random weights."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from fst.cli import main as fst
+from fst.errors import UserError
+from fst.images import read_image, to_tensor
+from fst.networks.vgg import LossNetwork
+from fst.perceptual import LossWeights, PerceptualLoss
+from fst.study.evaluate import evaluate_all, similarity, slow_curve
+from fst.training.train import main as train
+from tests.conftest import make_picture
+
+
+@pytest.fixture
+def style(photos: Path, painting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A style of one step, named `painting`."""
+    monkeypatch.chdir(tmp_path)
+    sizes = ["style.size=48", "data.size=32", "data.batch_size=1", "data.workers=0", "data.val_count=1"]
+    network = ["loss_network=vgg19", "loss_network.weights=random", "model.width=4", "model.blocks=1"]
+    run = ["trainer.accelerator=cpu", "trainer.max_steps=1", "val_every=9", "logger=none"]
+    train([f"style.image={painting}", f"data.root={photos}", *sizes, *network, *run])
+    return "painting"
+
+
+def test_every_layer_is_measured_and_the_slow_method_overtakes(
+    style: str, photos: Path, painting: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--photos", str(photos), "--paintings", str(painting.parent), "--weights", "random", "--size", "40"]
+    assert (
+        fst(["evaluate", style, *options, "--count", "2", "--iterations", "200", "--device", "cpu", "-o", "out"]) == 0
+    )
+    (result,) = json.loads(Path("out/evaluation.json").read_text())
+    assert len(result["content"]) == len(result["style"]) == 16
+    assert all(value > 0 for value in [*result["content"].values(), *result["style"].values()])
+    curve, goal, iteration = result["curve"], result["objective"]["network"], result["iteration"]
+    assert curve[0] == pytest.approx(result["objective"]["photos"], rel=0.02)
+    assert curve[iteration] <= goal
+    assert all(value > goal for value in curve[:iteration])
+    assert result["seconds"] > 0
+    assert Path("out/painting.png").exists() == (len(curve) > 0)
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| painting"))
+    assert row.endswith(f"| {iteration} |")
+
+
+def test_the_slow_curve_ends_where_it_reaches_the_goal(photos: Path, painting: Path) -> None:
+    content, style_image = (to_tensor(read_image(path)) for path in (photos / "00.jpg", painting))
+    network = LossNetwork("vgg16", ["relu1_2", "relu2_2"], "random")
+    loss = PerceptualLoss(network, style_image, {"relu2_2": 1.0}, {"relu1_2": 1.0}, LossWeights(style=50.0))
+    start = slow_curve(loss, [content], goal=0.0, iterations=1)[0]
+    curve = slow_curve(loss, [content], goal=start / 2, iterations=100)
+    assert 1 < len(curve) < 100
+    assert curve[-1] <= start / 2 < curve[-2]
+    assert slow_curve(loss, [content], goal=0.0, iterations=0) == []
+
+
+def test_a_picture_is_wholly_similar_to_itself_and_less_to_others() -> None:
+    one, other = (to_tensor(make_picture(64, 48, seed)) for seed in (1, 2))
+    assert similarity(one, one) == pytest.approx(1, abs=1e-4)
+    assert similarity(one, other) < 0.9
+    assert similarity(one, (one + 0.02 * torch.randn_like(one)).clamp(0, 1)) > similarity(one, other)
+
+
+def test_what_is_missing_is_one_line(
+    style: str, style_file: Path, photos: Path, painting: Path, tmp_path: Path
+) -> None:
+    folder = painting.parent
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"painting: name a folder with the picture .* --paintings FOLDER"):
+        evaluate_all([style], photos, None, "random", tmp_path)
+    with pytest.raises(UserError, match=r"painting: no picture of that name in .* \(--paintings\)"):
+        evaluate_all([style], photos, photos, "random", tmp_path)
+    with pytest.raises(UserError, match=r"no pictures in it or below it \(--photos\)"):
+        evaluate_all([style], tmp_path / "empty", folder, "random", tmp_path)
+    with pytest.raises(UserError, match="at least 16 pixels and one photo"):
+        evaluate_all([style], photos, folder, "random", tmp_path, size=8)
+    (tmp_path / "tiny.png").write_bytes(painting.read_bytes())
+    with pytest.raises(UserError, match="tiny: its file does not tell the layers and loss"):
+        evaluate_all([str(style_file)], photos, tmp_path, "random", tmp_path, size=32)
