@@ -9,11 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fst.errors import UserError
+from fst.resources import resource_folder
 
 # Channels and convolutions of each block, a pooling after each (Simonyan & Zisserman 2015, table 1, D and E).
 ARCHITECTURES: dict[str, tuple[tuple[int, int], ...]] = {
     "vgg16": ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)),
     "vgg19": ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4)),
+    "compact": ((32, 2), (64, 2), (128, 4), (192, 4)),  # ours: VGG19's topology, see scripts/distill_loss_network.py
 }
 # torchvision's normalisation, which its weights expect.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -61,8 +63,8 @@ class LossNetwork(nn.Module):
     Args:
         architecture: `vgg16` or `vgg19`.
         layers: names of the layers that will be read, `conv4_2` (before the ReLU) or `relu4_2` (after it).
-        weights: `imagenet` (torchvision's, downloaded once), `random` (seeded, for tests), or the path of a
-            `.safetensors` or `.pth` file with torchvision's names.
+        weights: `imagenet` (torchvision's, downloaded once), `bundled` (with fst: `compact` only), `random` (seeded,
+            for tests), or the path of a `.safetensors` or `.pth` file with torchvision's names.
         pooling: `max`, or `average` (Gatys et al. 2016, section 2: smoother gradients for synthesis).
 
     Raises:
@@ -146,6 +148,8 @@ class LossNetwork(nn.Module):
         convolutions = [layer for layer in self.table if layer.kind == "conv"]
         if weights == "random":
             return _random_weights(convolutions)
+        if weights == "bundled":
+            weights = str(resource_folder("checkpoints") / "loss_networks" / f"{self.architecture}.safetensors")
         state = _imagenet_state(self.architecture) if weights == "imagenet" else _read_state(Path(weights))
         loaded: dict[str, tuple[Tensor, Tensor]] = {}
         in_channels, last = 3, "nothing"
@@ -184,7 +188,10 @@ def _imagenet_state(architecture: str) -> dict[str, Tensor]:
     """torchvision's weights, downloaded once into torch hub's cache; the hash in the file's name is checked."""
     from torchvision.models import VGG16_Weights, VGG19_Weights
 
-    url = {"vgg16": VGG16_Weights, "vgg19": VGG19_Weights}[architecture].IMAGENET1K_V1.url
+    models = {"vgg16": VGG16_Weights, "vgg19": VGG19_Weights}
+    if architecture not in models:
+        raise UserError(f"ImageNet weights of {architecture} do not exist; loss_network.weights=bundled comes with fst")
+    url = models[architecture].IMAGENET1K_V1.url
     cached = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
     try:
         return torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)

@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 from torchvision.models import vgg as torchvision_vgg
 
 from fst.errors import UserError
-from fst.networks.vgg import ARCHITECTURES, LossNetwork, layer_table
+from fst.networks.vgg import LossNetwork, layer_table
 
 JOHNSON = ["relu1_2", "relu2_2", "relu3_3", "relu4_3"]
 TORCHVISION = {"vgg16": "D", "vgg19": "E"}
@@ -32,13 +32,13 @@ def torchvision_features(architecture: str) -> torch.nn.Sequential:
 def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Files with torchvision's names and random values."""
     folder = tmp_path_factory.mktemp("weights")
-    for architecture in ARCHITECTURES:
+    for architecture in TORCHVISION:
         state = {f"features.{key}": value for key, value in torchvision_features(architecture).state_dict().items()}
         save_file(state, folder / f"{architecture}.safetensors")
-    return {architecture: folder / f"{architecture}.safetensors" for architecture in ARCHITECTURES}
+    return {architecture: folder / f"{architecture}.safetensors" for architecture in TORCHVISION}
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", TORCHVISION)
 def test_every_layer_has_torchvisions_place_kind_and_channels(architecture: str) -> None:
     table = layer_table(architecture)
     modules = torchvision_features(architecture)
@@ -54,7 +54,7 @@ def test_every_layer_has_torchvisions_place_kind_and_channels(architecture: str)
     assert [layer.name for layer in table if layer.kind == "relu"] == [f"relu{n}" for n in numbers]
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", TORCHVISION)
 def test_features_equal_torchvisions_at_every_layer(architecture: str, weights: dict[str, Path]) -> None:
     names = [layer.name for layer in layer_table(architecture)]
     network = LossNetwork(architecture, names, str(weights[architecture]))
@@ -206,3 +206,11 @@ def test_the_labs_weights(lab: Path) -> None:
     LossNetwork("vgg16", ["relu3_3"], short)
     with pytest.raises(UserError, match="only as far as relu3_3"):
         LossNetwork("vgg16", ["relu4_3"], short)
+
+
+def test_the_compact_network_has_vgg19s_names_as_far_as_relu4_4() -> None:
+    names = [layer.name for layer in layer_table("vgg19")]
+    compact = [layer.name for layer in layer_table("compact")]
+    assert compact == names[: names.index("pool4") + 1]
+    with pytest.raises(UserError, match=r"loss_network\.weights=bundled"):
+        LossNetwork("compact", ["relu1_1"], "imagenet")

@@ -1,0 +1,349 @@
+"""Fits the compact loss network to VGG19: the same layer names, a fifth of the arithmetic, small enough to bundle.
+
+    python scripts/distill_loss_network.py checkpoints/loss_networks/compact.safetensors \\
+        --teacher vgg19.safetensors --photos FOLDER --val FOLDER --paintings FOLDER
+
+Three things make it see what VGG19 sees, also in the pictures that training against it will bring:
+
+- It starts as a pruned VGG19: at each layer the channels that explain most of the others, each convolution fitted to
+  them by least squares over the compressed layer before it (as He et al. 2017).
+- Every layer is a tap: a linear map from its features to the teacher's is trained with it, on features and on Gram
+  matrices. Matching Gram matrices in the student then matches the teacher's through the same maps.
+- A third of each batch is a pool of pictures that are being painted against the student at that moment, pixel by
+  pixel: what they find that it does not see, the teacher shows it in the next step.
+
+It resumes from OUT.pt if that is there.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+from tqdm import tqdm
+
+from fst.hardware import fast_dtype, keep_large_blocks
+from fst.images import find_images, from_uint8, read_image, resize_longer_side, to_tensor, write_atomically
+from fst.inference.style_file import load_style
+from fst.networks.vgg import LossNetwork, layer_table
+from fst.perceptual import gram_matrix
+from fst.training.data import PhotoDataset, random_crop
+from fst.training.module import learning_rate_factor
+
+STUDENT = "compact"
+LAYERS = [layer for layer in layer_table(STUDENT) if layer.kind != "pool"]
+TAPS = [layer.name for layer in LAYERS]
+STYLE_TAPS = ["relu1_1", "relu1_2", "relu2_1", "relu2_2", "relu3_1", "relu3_3", "relu4_1", "relu4_3"]
+SIZE = 128  # pixels of a training crop's side
+BATCH, PAINTED = 16, 5  # pictures a step, and how many of them come from the pool
+POOL, LIFE = 60, 240  # pictures in the pool, and the most strokes one of them gets
+STROKES = 2  # between two looks at a picture of the pool
+
+
+class Photos(Dataset[Tensor]):
+    """Crops of photos, some of paintings, and noise, in what colours and sharpness may come: `(3, SIZE, SIZE)`."""
+
+    def __init__(self, photos: list[Path], paintings: list[Path]) -> None:
+        self.photos, self.paintings = PhotoDataset(photos, SIZE, seed=0), PhotoDataset(paintings, SIZE, seed=0)
+        self.change = v2.Compose(
+            [
+                v2.RandomHorizontalFlip(),
+                v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.5, 0.1)], 0.5),
+                v2.RandomGrayscale(0.05),
+                v2.RandomApply([v2.GaussianBlur(5, (0.3, 2.0))], 0.15),
+                v2.RandomAdjustSharpness(4.0, 0.15),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return 10**9
+
+    def __getitem__(self, position: int) -> Tensor:
+        generator = torch.Generator().manual_seed(position)
+        torch.manual_seed(position)
+        kind = torch.rand((), generator=generator)
+        if kind < 0.08:
+            return random_noise(generator)
+        source = self.paintings if kind < 0.2 else self.photos
+        picture = self.change(from_uint8(source[position][None])[0])
+        if kind > 0.85:
+            picture = picture + 0.25 * torch.rand((), generator=generator) * torch.randn(picture.shape)
+        return picture.clamp(0, 1)
+
+
+def random_noise(generator: torch.Generator) -> Tensor:
+    """`(3, SIZE, SIZE)` noise of a random spectrum: from white to clouds, grey or coloured."""
+    spectrum = torch.fft.rfft2(torch.randn(3, SIZE, SIZE, generator=generator))
+    frequency = torch.hypot(torch.fft.fftfreq(SIZE)[:, None], torch.fft.rfftfreq(SIZE)[None, :]).clamp_min(1 / SIZE)
+    noise = torch.fft.irfft2(spectrum * frequency ** -(2 * torch.rand((), generator=generator)))
+    colours = torch.randn(3, 3, generator=generator) @ (noise / noise.std()).flatten(1)
+    strength = 0.4 * torch.rand((), generator=generator)
+    return (torch.rand(3, 1, 1, generator=generator) + strength * colours.view(3, SIZE, SIZE)).clamp(0, 1)
+
+
+class Pool:
+    """Pictures that are being painted against the student: from a photo, a stylized photo or noise towards the Gram
+    matrices of a painting at a random set of layers, by gradient steps of equal size on the pixels."""
+
+    def __init__(self, student: LossNetwork, paintings: list[Tensor], styles: list[nn.Module]) -> None:
+        self.student, self.paintings, self.styles = student, paintings, styles
+        self.pictures = torch.zeros(POOL, 3, SIZE, SIZE)
+        self.left = torch.zeros(POOL, dtype=torch.long)
+        self.targets: list[dict[str, Tensor]] = [{}] * POOL
+        self.content = torch.zeros(POOL)
+        self.origin = torch.zeros(POOL, 3, SIZE, SIZE)
+        self.next = 0
+
+    def advance(self, fresh: Tensor) -> Tensor:
+        """The next `PAINTED` pictures, a few strokes on; where one is done, one of `fresh` takes its place."""
+        rows = [(self.next + i) % POOL for i in range(PAINTED)]
+        self.next = (self.next + PAINTED) % POOL
+        for row, picture in zip(rows, fresh, strict=True):
+            if self.left[row] <= 0:
+                self._begin(row, picture)
+        for _ in range(STROKES):
+            self.pictures[rows] = self._stroke(rows)
+        self.left[rows] -= STROKES
+        return self.pictures[rows]
+
+    @torch.no_grad()
+    def _begin(self, row: int, picture: Tensor) -> None:
+        painting = self.paintings[int(torch.randint(len(self.paintings), ()))]
+        count = int(torch.randint(1, len(STYLE_TAPS) + 1, ()))
+        layers = [STYLE_TAPS[i] for i in torch.randperm(len(STYLE_TAPS))[:count]]
+        with torch.autocast("cpu", fast_dtype(picture.device)):
+            features = self.student(painting, layers)
+            self.targets[row] = {layer: gram_matrix(f) for layer, f in features.items()}
+            if self.styles and torch.rand(()) < 0.4:
+                style = self.styles[int(torch.randint(len(self.styles), ()))]
+                picture = picture.lerp(style(picture[None])[0].float(), float(torch.rand(())))
+        self.pictures[row] = self.origin[row] = picture
+        self.content[row] = 10 ** float(torch.empty(()).uniform_(-3, -0.5))
+        self.left[row] = int(torch.randint(LIFE // 8, LIFE, ()))
+
+    def _stroke(self, rows: list[int]) -> Tensor:
+        pixels = self.pictures[rows].requires_grad_()
+        layers = sorted({layer for row in rows for layer in self.targets[row]} | {"relu2_2"})
+        with torch.autocast("cpu", fast_dtype(pixels.device)):
+            features = self.student(pixels, layers)
+            with torch.no_grad():
+                origin = self.student(self.origin[rows], ["relu2_2"])["relu2_2"].float()
+        content = (features["relu2_2"].float() - origin).square().mean((1, 2, 3)) / origin.square().mean((1, 2, 3))
+        loss = (self.content[rows] * content).sum()
+        for layer in layers:
+            grams = gram_matrix(features[layer])
+            for gram, row in zip(grams, rows, strict=True):
+                if layer in self.targets[row]:
+                    target = self.targets[row][layer][0]
+                    loss = loss + (gram - target).square().sum() / target.square().sum() / len(self.targets[row])
+        (gradient,) = torch.autograd.grad(loss, pixels)
+        size = gradient.square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(1e-12)
+        return (pixels.detach() - 0.015 * gradient / size).clamp(0, 1)
+
+
+@torch.no_grad()
+def prune(teacher: LossNetwork, pictures: Tensor) -> dict[str, Tensor]:
+    """The student's first weights, by the names of torchvision's state dict."""
+    truth = teacher(pictures)
+    x = (pictures - teacher.get_buffer("_mean")) / teacher.get_buffer("_std")
+    state: dict[str, Tensor] = {}
+    for layer in tqdm(layer_table(STUDENT), desc="pruning"):
+        if layer.kind == "pool":
+            x = F.max_pool2d(x, 2)
+        if layer.kind != "conv":
+            continue
+        after, before = truth[f"relu{layer.name[4:]}"].float(), truth[layer.name].float()
+        chosen = leading_channels(gram_matrix(after).mean(0), layer.channels)
+        weight, bias = fit_convolution(x, before[:, chosen])
+        state |= {f"{layer.key}.weight": weight, f"{layer.key}.bias": bias}
+        x = F.relu(F.conv2d(x, weight, bias, padding=1))
+    return state
+
+
+def leading_channels(gram: Tensor, count: int) -> list[int]:
+    """The channels that, one after the other, explain most of what is left of all (pivoted Cholesky of `(C, C)`)."""
+    rest, chosen = gram.double().clone(), []
+    for _ in range(count):
+        pivot = int((rest.square().sum(0) / rest.diagonal().clamp_min(1e-12) * (rest.diagonal() > 1e-12)).argmax())
+        chosen.append(pivot)
+        column = rest[:, pivot] / rest[pivot, pivot].sqrt()
+        rest = rest - column[:, None] * column[None, :]
+        rest[pivot], rest[:, pivot] = 0, 0
+    return chosen
+
+
+def fit_convolution(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the 3×3 convolution that brings `(B, C, H, W)` nearest to `(B, D, H, W)`."""
+    size = 9 * x.shape[1] + 1
+    left, right = torch.zeros(size, size, dtype=torch.double), torch.zeros(size, y.shape[1], dtype=torch.double)
+    for picture, wanted in zip(x, y, strict=True):
+        places = torch.randperm(wanted[0].numel())[:1024]
+        patches = F.unfold(picture[None], 3, padding=1)[0][:, places]
+        patches = torch.cat([patches, torch.ones(1, len(places))])
+        left += (patches @ patches.T).double()
+        right += (patches @ wanted.flatten(1)[:, places].T).double()
+    solution = ridge(left, right).float()
+    return solution[:-1].T.reshape(y.shape[1], x.shape[1], 3, 3).contiguous(), solution[-1]
+
+
+def ridge(left: Tensor, right: Tensor) -> Tensor:
+    return torch.linalg.solve(left + 1e-4 * left.diagonal().mean() * torch.eye(len(left), dtype=left.dtype), right)
+
+
+@torch.no_grad()
+def fit_maps(student: LossNetwork, teacher: LossNetwork, batches: Iterator[Tensor]) -> dict[str, Tensor]:
+    """At each tap the linear map, `(teacher's C, student's C)`, that brings the student's features nearest."""
+    left: dict[str, Tensor] = {}
+    right: dict[str, Tensor] = {}
+    for pictures in batches:
+        seen, truth = student(pictures), teacher(pictures)
+        for tap in TAPS:
+            s, t = (f[tap].float().permute(1, 0, 2, 3).flatten(1) for f in (seen, truth))
+            left[tap] = left.get(tap, 0) + (s @ s.T).double()
+            right[tap] = right.get(tap, 0) + (s @ t.T).double()
+    return {tap: ridge(left[tap], right[tap]).T.float() for tap in TAPS}
+
+
+def errors(
+    student: LossNetwork, teacher: LossNetwork, maps: nn.ParameterDict, pictures: Tensor, grams: list[str]
+) -> dict[str, Tensor]:
+    """At each tap the unexplained share of the features' variance, at `grams` the Gram matrices' relative error."""
+    seen = student(pictures)
+    with torch.no_grad():
+        truth = teacher(pictures)
+    found: dict[str, Tensor] = {}
+    for tap in TAPS:
+        mapped, wanted = F.conv2d(seen[tap], maps[tap][:, :, None, None]), truth[tap]
+        variance = wanted.float().var((0, 2, 3), correction=0)
+        found[f"features/{tap}"] = (mapped - wanted).float().square().mean() / variance.mean()
+    for tap in grams:
+        theirs, mine = gram_matrix(truth[tap]), gram_matrix(seen[tap])
+        with torch.autocast("cpu", enabled=False):  # the Gram matrix of mapped features is the mapped Gram matrix
+            mine = maps[tap] @ mine @ maps[tap].T * (mine.shape[1] / theirs.shape[1])
+        found[f"gram/{tap}"] = ((mine - theirs).square().sum((1, 2)) / theirs.square().sum((1, 2))).mean()
+    return found
+
+
+@torch.no_grad()
+def validate(
+    student: LossNetwork, teacher: LossNetwork, maps: nn.ParameterDict, photos: list[Path]
+) -> dict[str, float]:
+    rows = []
+    for path in photos:
+        crop = random_crop(read_image(path), 2 * SIZE, (0, 0))
+        with torch.autocast("cpu", fast_dtype(torch.device("cpu"))):
+            rows.append(errors(student, teacher, maps, from_uint8(crop[None]), TAPS))
+    return {key: float(torch.stack([row[key] for row in rows]).mean()) for key in rows[0]}
+
+
+def make_trainable(student: LossNetwork) -> None:
+    for name, buffer in list(student.named_buffers()):
+        if name.startswith("conv"):
+            delattr(student, name)
+            student.register_parameter(name, nn.Parameter(buffer))
+
+
+def state_of(student: LossNetwork) -> dict[str, Tensor]:
+    keys = {layer.name: layer.key for layer in LAYERS if layer.kind == "conv"}
+    return {
+        f"{key}.{kind}": getattr(student, f"{name}_{kind}").detach().half().contiguous()
+        for name, key in keys.items()
+        for kind in ("weight", "bias")
+    }
+
+
+def write(path: Path, student: LossNetwork, scores: dict[str, float], steps: int) -> None:
+    document = {
+        "what": "fst's compact loss network: VGG19's layer names as far as relu4_4, a fifth of the arithmetic",
+        "made": f"scripts/distill_loss_network.py, {steps} steps of {BATCH} crops of {SIZE} px",
+        "credit": "distilled from VGG19, Simonyan & Zisserman 2015, Visual Geometry Group, Oxford, CC BY 4.0",
+        "scores": {key: round(value, 4) for key, value in scores.items()},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, save(state_of(student), {"fst": json.dumps(document)}))
+
+
+def distill(arguments: argparse.Namespace) -> None:
+    keep_large_blocks()
+    torch.manual_seed(0)
+    device = torch.device("cpu")
+    teacher = LossNetwork("vgg19", TAPS, arguments.teacher)
+    teacher.use_dtype(fast_dtype(device))
+    paintings = find_images(Path(arguments.paintings))
+    dataset = Photos(find_images(Path(arguments.photos)), paintings)
+    resume, first = arguments.out.with_suffix(".pt"), 0
+    saved = torch.load(resume, weights_only=True) if resume.exists() else None
+    if saved is None:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        sample = torch.stack([dataset[position] for position in range(arguments.prune_on)])
+        start = arguments.out.with_suffix(".start.safetensors")
+        write_atomically(start, save({key: value.contiguous() for key, value in prune(teacher, sample).items()}))
+        student = LossNetwork(STUDENT, TAPS, str(start))
+        maps = nn.ParameterDict(fit_maps(student, teacher, iter(sample.split(8))))
+        start.unlink()
+    else:
+        student = LossNetwork(STUDENT, TAPS, "random")
+        maps = nn.ParameterDict(saved["maps"])
+        first = saved["step"]
+    make_trainable(student)
+    kernels, linear = list(student.parameters()), list(maps.parameters())
+    optimizer = torch.optim.Adam([{"params": kernels, "lr": arguments.lr}, {"params": linear, "lr": 2 * arguments.lr}])
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: learning_rate_factor(step, arguments.steps, 0.03, 0.01)
+    )
+    if saved is not None:
+        student.load_state_dict(saved["student"])
+        optimizer.load_state_dict(saved["optimizer"])
+        schedule.load_state_dict(saved["schedule"])
+    pictures = [to_tensor(resize_longer_side(read_image(path), 384)) for path in paintings]
+    styles = [load_style(Path(path))[0].eval() for path in arguments.styles]
+    pool = Pool(student, pictures, styles)
+    order = range(first * BATCH, arguments.steps * BATCH)
+    loader = DataLoader(dataset, BATCH, sampler=order, num_workers=arguments.workers, drop_last=True)
+    validation = find_images(Path(arguments.val))
+    bar = tqdm(loader, initial=first, total=arguments.steps, unit="step", mininterval=5)
+    for step, batch in enumerate(bar, first + 1):
+        batch[:PAINTED] = pool.advance(batch[:PAINTED])
+        with torch.autocast("cpu", fast_dtype(device)):
+            some = [TAPS[i] for i in torch.randperm(len(TAPS))[: len(TAPS) // 3]]  # teacher's Gram matrices cost most
+            found = errors(student, teacher, maps, batch, some)
+        weights = (3.0 if key.startswith("gram") else 1.0 for key in found)
+        loss = torch.stack([w * value.clamp(max=10) for w, value in zip(weights, found.values(), strict=True)]).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(kernels, 1.0)
+        optimizer.step()
+        schedule.step()
+        bar.set_postfix(loss=f"{float(loss):.4f}", relu4_3=f"{float(found['features/relu4_3']):.3f}")
+        if step % arguments.every == 0 or step == arguments.steps:
+            scores = validate(student, teacher, maps, validation)
+            print(step, {tap: (round(scores[f"features/{tap}"], 3), round(scores[f"gram/{tap}"], 4)) for tap in TAPS})
+            write(arguments.out, student, scores, step)
+            state = {"student": student.state_dict(), "maps": dict(maps.items()), "step": step}
+            torch.save(state | {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}, resume)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help="the network's file")
+    parser.add_argument("--teacher", required=True, help="VGG19's ImageNet weights, with torchvision's names")
+    parser.add_argument("--photos", required=True, help="folder of training photos")
+    parser.add_argument("--val", required=True, help="folder of validation photos")
+    parser.add_argument("--paintings", required=True, help="folder of paintings")
+    parser.add_argument("--styles", nargs="+", default=[], help="trained style files, for stylized pictures")
+    parser.add_argument("--steps", type=int, default=4000, help="default 4000")
+    parser.add_argument("--lr", type=float, default=3e-4, help="peak learning rate; default 3e-4")
+    parser.add_argument("--prune-on", type=int, default=96, help="pictures for the start; default 96")
+    parser.add_argument("--every", type=int, default=250, help="steps between validations; default 250")
+    parser.add_argument("--workers", type=int, default=1, help="processes that read photos; default 1")
+    distill(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
