@@ -17,7 +17,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from tqdm import tqdm
 
 from fst.errors import UserError
-from fst.hardware import fast_dtype, peak_memory_mib, pick_device
+from fst.hardware import peak_memory_mib
 from fst.images import find_images, flatten_alpha, read_image, resize_longer_side, to_tensor, write_atomically
 from fst.inference.style_file import StyleInfo, find_style, read_info
 from fst.inference.stylizer import Stylizer
@@ -199,7 +199,6 @@ def evaluate_all(
     for style, info in tqdm(infos.items(), unit="style", disable=len(infos) == 1):
         own = {layer for term in info.layers.values() for layer in term}
         network = LossNetwork("vgg19", relu | own, weights)
-        network.use_dtype(fast_dtype(pick_device(device)))
         painting = to_tensor(resize_longer_side(flatten_alpha(read_image(sources[style])), info.style_size))
         results.append(evaluate(style, pictures, painting, network, iterations, device))
         plot(results[-1], out / f"{info.name}.png")

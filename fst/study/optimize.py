@@ -39,8 +39,8 @@ class Step:
 class Optimization:
     """An endless iterator over the iterations of the slow method on one `(1, 3, H, W)` picture in [0, 1].
 
-    The loss sees the picture clamped to [0, 1] and the pixels are put there after each iteration, where a pixel at the
-    edge still has its gradient: the objective is the same before and after. L-BFGS has learning rate 1, as in the
+    The loss sees the picture clamped to [0, 1], and the pixels are put there after each iteration, so that one at the
+    edge can come back: the objective is the same before and after. L-BFGS has learning rate 1, as in the
     released code of Gatys et al., and a strong Wolfe line search, with which the objective never rises.
 
     Args:
@@ -82,6 +82,10 @@ class Optimization:
             found = self.loss(self.pixels.clamp(0, 1), self.targets)
             terms.update(terms or found)  # those of the first look
             found["loss"].backward()
+            assert self.pixels.grad is not None
+            # A pixel at the edge that wants out stays: counted in, it would promise the line search what cannot be had.
+            out = ((self.pixels <= 0) & (self.pixels.grad > 0)) | ((self.pixels >= 1) & (self.pixels.grad < 0))
+            self.pixels.grad[out] = 0
             return found["loss"].item()
 
         with torch.enable_grad():
