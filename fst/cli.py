@@ -12,7 +12,7 @@ from fst.errors import RunError, UserError, find_cause
 from fst.stopping import Interrupted
 
 _EPILOG = """
-fst train and fst optimize are Hydra applications: fst train --help lists its groups, fst train … --cfg job prints its
+train, optimize and compare are Hydra applications: fst train --help lists its groups, fst train … --cfg job prints its
 configuration.
 --debug shows the whole traceback of an error.
 """
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        if arguments[:1] in (["train"], ["optimize"]):
+        if arguments[:1] in (["train"], ["optimize"], ["compare"]):
             return _hydra_application(*arguments)
         options = _parser().parse_args(arguments)
         return options.run(options)
@@ -47,8 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _hydra_application(command: str, *arguments: str) -> int:
     if command == "train":
         from fst.training.train import main as run
-    else:
+    elif command == "optimize":
         from fst.study.optimize import main as run
+    else:
+        from fst.study.compare import main as run
     run(list(arguments))
     return 0
 
@@ -61,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("train", help="train a style: fst train style.image=PAINTING data.root=PHOTOS")
 
     commands.add_parser("optimize", help="the slow method: fst optimize content=PHOTO style.image=PAINTING")
+    commands.add_parser("compare", help="layer sets side by side: fst compare study=recipes content=… style.image=…")
 
     stylize = commands.add_parser("stylize", help="stylize pictures: fst stylize photo.jpg -s starry_night")
     stylize.add_argument("inputs", nargs="+", metavar="INPUT", help="picture, folder or glob")

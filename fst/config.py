@@ -32,6 +32,7 @@ CHECKPOINTS, LAST = "checkpoints", "last.ckpt"  # a run's folder for them, and t
 _EXAMPLES = {
     "train": "fst train style.image=PAINTING data.root=PHOTOS",
     "optimize": "fst optimize content=PHOTO style.image=PAINTING",
+    "compare": "fst compare study=recipes content=PHOTO style.image=PAINTING",
 }
 
 
@@ -118,7 +119,7 @@ def run_application(
     try:
         run()
     except (HydraException, OmegaConfBaseException) as error:
-        raise find_cause(error) or _config_error(command, error) from error
+        raise find_cause(error) or config_error(command, error) from error
     if failures:
         raise failures[0]
 
@@ -144,7 +145,7 @@ def _run(
     except Exception as error:
         cause = find_cause(error)
         if cause is None and isinstance(error, InstantiationException | OmegaConfBaseException):
-            cause = _config_error(command, error)
+            cause = config_error(command, error)
         if cause is None:
             raise
         if sweeping:  # the launcher does the other runs, perhaps elsewhere, and raises at the end
@@ -156,7 +157,7 @@ def _run(
     return None
 
 
-def _config_error(command: str, error: Exception) -> UserError:
+def config_error(command: str, error: Exception) -> UserError:
     """Hydra's several lines as one."""
     text = " ".join(str(error).split())
     if missing := re.search(r"[Mm]issing mandatory value: ([\w.]+)", text):
