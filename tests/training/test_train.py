@@ -98,7 +98,7 @@ def test_every_key_has_a_comment() -> None:
         for line in lines:
             key = re.match(r"\s*(- )?[\w ./]+: *(.*)", line)
             # The file's first line says why; a study's texts speak for themselves.
-            documented_above = path.parent.name == "layers" or re.match(r"defaults|.*override|name|title|  - {", line)
+            documented_above = path.parent.name == "layers" or re.match(r"defaults|.*override|name|title|expect|  - {", line)
             if key and key.group(2) and not documented_above:
                 assert "#" in line, f"{path.name}: no comment: {line}"
 
