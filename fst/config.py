@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from fst.errors import UserError, find_cause
-from fst.images import flatten_alpha, read_image, resize_longer_side, to_tensor
+from fst.images import read_tensor
 from fst.networks.vgg import LossNetwork
 from fst.perceptual import LossWeights, PerceptualLoss
 from fst.resources import find_style_image, resource_folder
@@ -38,8 +38,7 @@ _EXAMPLES = {
 
 def read_style_image(config: DictConfig) -> Tensor:
     """The style picture as `(1, 3, H, W)` in [0, 1], its longer side `style.size`."""
-    image = flatten_alpha(read_image(find_style_image(config.style.image)))
-    return to_tensor(resize_longer_side(image, config.style.size))
+    return read_tensor(find_style_image(config.style.image), config.style.size)
 
 
 def build_loss(config: DictConfig, style_image: Tensor) -> PerceptualLoss:

@@ -111,6 +111,18 @@ def to_tensor(image: Image.Image) -> Tensor:
     return from_uint8(torch.from_numpy(np.array(image, dtype=np.uint8))[None])
 
 
+def read_tensor(path: Path, size: int | None = None) -> Tensor:
+    """A picture file over white as a `(1, 3, H, W)` float tensor in [0, 1].
+
+    Args:
+        size: of the longer side in pixels; `None` keeps the picture's own.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    return to_tensor(resize_longer_side(flatten_alpha(read_image(path.expanduser())), size))
+
+
 def from_uint8(pixels: Tensor) -> Tensor:
     """`(B, H, W, 3)` uint8 to `(B, 3, H, W)` float in [0, 1]; a view of channels-last memory, no shuffling."""
     return pixels.permute(0, 3, 1, 2).float().div_(255)

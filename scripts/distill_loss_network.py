@@ -29,7 +29,7 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from fst.hardware import fast_dtype, keep_large_blocks
-from fst.images import find_images, from_uint8, read_image, resize_longer_side, to_tensor, write_atomically
+from fst.images import find_images, from_uint8, read_image, read_tensor, write_atomically
 from fst.inference.style_file import load_style
 from fst.networks.vgg import LossNetwork, layer_table
 from fst.perceptual import gram_matrix
@@ -301,7 +301,7 @@ def distill(arguments: argparse.Namespace) -> None:
         student.load_state_dict(saved["student"])
         optimizer.load_state_dict(saved["optimizer"])
         schedule.load_state_dict(saved["schedule"])
-    pictures = [to_tensor(resize_longer_side(read_image(path), 384)) for path in paintings]
+    pictures = [read_tensor(path, 384) for path in paintings]
     styles = [load_style(Path(path))[0].eval() for path in arguments.styles]
     pool = Pool(student, pictures, styles)
     order = range(first * BATCH, arguments.steps * BATCH)
@@ -320,7 +320,7 @@ def distill(arguments: argparse.Namespace) -> None:
         nn.utils.clip_grad_norm_(kernels, 1.0)
         optimizer.step()
         schedule.step()
-        bar.set_postfix(loss=f"{float(loss):.4f}", relu4_3=f"{float(found['features/relu4_3']):.3f}")
+        bar.set_postfix(loss=f"{loss.item():.4f}", relu4_3=f"{found['features/relu4_3'].item():.3f}")
         if step % arguments.every == 0 or step == arguments.steps:
             scores = validate(student, teacher, maps, validation)
             print(step, {tap: (round(scores[f"features/{tap}"], 3), round(scores[f"gram/{tap}"], 4)) for tap in TAPS})

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from fst.config import CHECKPOINTS, LAST, config_error, read_style_image, run_application
 from fst.errors import UserError, find_cause
 from fst.hardware import pick_device
-from fst.images import flatten_alpha, read_image, resize_longer_side, to_tensor, write_atomically
+from fst.images import read_tensor, write_atomically
 from fst.networks.vgg import LossNetwork, layer_table
 from fst.perceptual import LossWeights, PerceptualLoss
 from fst.resources import resource_folder
@@ -117,7 +117,7 @@ def run_cell(config: DictConfig, cell: Cell, root: Path) -> str:
         picture = optimize(composed, folder)
         document |= json.loads(picture.with_suffix(".json").read_text())
         document |= {"seconds": time.perf_counter() - start, "picture": picture.name}
-        document["yardstick"] = measure(config, read_picture(picture))
+        document["yardstick"] = measure(config, read_tensor(picture))
     except Interrupted as stop:
         raise KeyboardInterrupt from stop  # all cells stop; the same command goes on
     except Exception as error:
@@ -129,17 +129,13 @@ def run_cell(config: DictConfig, cell: Cell, root: Path) -> str:
     return f"{cell.name}: {document['seconds']:.0f} s"
 
 
-def read_picture(path: Path) -> torch.Tensor:
-    return to_tensor(flatten_alpha(read_image(path)))
-
-
 @torch.no_grad()
 def measure(config: DictConfig, picture: torch.Tensor) -> dict[str, dict[str, float]]:
     """Relative content and style error of a picture at every ReLU of VGG19; content only where the sizes agree."""
     layers = {layer.name: 1.0 for layer in layer_table(JUDGE) if layer.kind == "relu"}
     network = LossNetwork(JUDGE, layers, config.weights[JUDGE])
     device = pick_device(config.device)
-    photo = to_tensor(resize_longer_side(flatten_alpha(read_image(Path(config.content).expanduser())), config.size))
+    photo = read_tensor(Path(config.content), config.size)
     loss = PerceptualLoss(network, read_style_image(config), layers, layers, LossWeights()).to(device)
     same = photo.shape == picture.shape
     terms = loss(picture.to(device), loss.content_targets((photo if same else picture).to(device)))

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from fst.errors import UserError
 from fst.hardware import peak_memory_mib
-from fst.images import find_images, flatten_alpha, read_image, resize_longer_side, to_tensor, write_atomically
+from fst.images import find_images, read_tensor, write_atomically
 from fst.inference.style_file import StyleInfo, find_style, read_info
 from fst.inference.stylizer import Stylizer
 from fst.networks.transform import LEAST_SIDE
@@ -193,13 +193,13 @@ def evaluate_all(
     paths = find_images(photos)[:count]
     if not paths:
         raise UserError(f"{photos}: no pictures in it or below it (--photos)")
-    pictures = [to_tensor(resize_longer_side(flatten_alpha(read_image(path)), size)) for path in paths]
+    pictures = [read_tensor(path, size) for path in paths]
     relu = {layer.name for layer in layer_table("vgg19") if layer.kind == "relu"}
     results = []
     for style, info in tqdm(infos.items(), unit="style", disable=len(infos) == 1):
         own = {layer for term in info.layers.values() for layer in term}
         network = LossNetwork("vgg19", relu | own, weights)
-        painting = to_tensor(resize_longer_side(flatten_alpha(read_image(sources[style])), info.style_size))
+        painting = read_tensor(sources[style], info.style_size)
         results.append(evaluate(style, pictures, painting, network, iterations, device))
         plot(results[-1], out / f"{info.name}.png")
     write_atomically(out / "evaluation.json", json.dumps([asdict(result) for result in results], indent=1).encode())

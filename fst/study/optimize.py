@@ -18,13 +18,14 @@ from tqdm import tqdm
 from fst.config import CHECKPOINTS, LAST, build_loss, find_checkpoint, read_style_image, run_application
 from fst.errors import RunError, UserError
 from fst.hardware import fast_dtype, keep_large_blocks, pick_device
-from fst.images import flatten_alpha, read_image, resize_longer_side, to_pil, to_tensor, write_atomically, write_image
+from fst.images import read_tensor, resize_longer_side, to_pil, to_tensor, write_atomically, write_image
 from fst.networks.transform import LEAST_SIDE
 from fst.perceptual import PerceptualLoss
 from fst.stopping import Interrupted, StopRequest
 
 TASKS = ("transfer", "reconstruct", "texture")
 ALGORITHMS = ("lbfgs", "adam")
+PRECISIONS = ("float32", "auto")
 
 
 @dataclass(frozen=True)
@@ -127,8 +128,7 @@ def start_picture(init: str, content: Tensor, seed: int) -> Tensor:
         return content.clone()
     if init == "noise":
         return torch.rand(content.shape, generator=torch.Generator().manual_seed(seed)).to(content.device)
-    picture = to_tensor(flatten_alpha(read_image(Path(init).expanduser())))
-    return resize(picture, content.shape[-2:]).to(content.device)
+    return resize(read_tensor(Path(init)), content.shape[-2:]).to(content.device)
 
 
 def resize(picture: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
@@ -156,6 +156,8 @@ def optimize(config: DictConfig, folder: Path) -> Path:
         Interrupted: by a signal, after the checkpoint was written.
     """
     keep_large_blocks()
+    if config.precision not in PRECISIONS:
+        raise UserError(f"precision is '{config.precision}'; it can be {' or '.join(PRECISIONS)}")
     device = pick_device(config.device)
     dtype = fast_dtype(device) if config.precision == "auto" else torch.float32
     content, style_image = _read_pictures(config)
@@ -206,8 +208,7 @@ def _read_pictures(config: DictConfig) -> tuple[Tensor, Tensor]:
     if config.task == "texture":
         style_image = read_style_image(config)
         return to_tensor(resize_longer_side(to_pil(style_image), config.size)), style_image
-    photo = flatten_alpha(read_image(Path(config.content).expanduser()))
-    content = to_tensor(resize_longer_side(photo, config.size))
+    content = read_tensor(Path(config.content), config.size)
     return content, content if config.task == "reconstruct" else read_style_image(config)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fst.images import find_images, flatten_alpha, read_image, resize_longer_side, to_tensor
+from fst.images import find_images, read_tensor
 from fst.inference.stylizer import Stylizer
 from fst.networks.vgg import LossNetwork
 from fst.perceptual import LossWeights, PerceptualLoss
@@ -33,12 +33,11 @@ def grid(image: torch.Tensor, period: int) -> float:
 @pytest.mark.parametrize("path", STYLES, ids=lambda path: path.stem)
 def test_style_error_falls_and_no_spot_is_dead(path: Path, lab: Path) -> None:
     network = LossNetwork("vgg19", JOHNSON, str(lab / "weights/vgg19_features.safetensors"))
-    painting = flatten_alpha(read_image(lab / "styles" / f"{path.stem}.jpg"))
-    style_image = to_tensor(resize_longer_side(painting, 512))
+    style_image = read_tensor(lab / "styles" / f"{path.stem}.jpg", 512)
     loss = PerceptualLoss(network, style_image, {"relu2_2": 1.0}, JOHNSON, LossWeights())
     stylizer = Stylizer(path, device="cpu")
     for photo in find_images(lab / "photos/val")[:3]:
-        content = to_tensor(resize_longer_side(flatten_alpha(read_image(photo)), 512))
+        content = read_tensor(photo, 512)
         stylized = stylizer(content)
         with torch.no_grad():
             targets = loss.content_targets(content)

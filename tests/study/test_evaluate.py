@@ -8,7 +8,7 @@ import torch
 
 from fst.cli import main as fst
 from fst.errors import UserError
-from fst.images import read_image, to_tensor
+from fst.images import read_tensor, to_tensor
 from fst.networks.vgg import LossNetwork
 from fst.perceptual import LossWeights, PerceptualLoss
 from fst.study.evaluate import evaluate_all, similarity, slow_curve
@@ -48,7 +48,7 @@ def test_every_layer_is_measured_and_the_slow_method_overtakes(
 
 
 def test_the_slow_curve_ends_where_it_reaches_the_goal(photos: Path, painting: Path) -> None:
-    content, style_image = (to_tensor(read_image(path)) for path in (photos / "00.jpg", painting))
+    content, style_image = (read_tensor(path) for path in (photos / "00.jpg", painting))
     network = LossNetwork("vgg16", ["relu1_2", "relu2_2"], "random")
     loss = PerceptualLoss(network, style_image, {"relu2_2": 1.0}, {"relu1_2": 1.0}, LossWeights(style=50.0))
     start = slow_curve(loss, [content], goal=0.0, iterations=1)[0]

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fst.cli import main as fst
 from fst.errors import UserError
-from fst.images import read_image, to_tensor
+from fst.images import read_tensor
 from fst.networks.vgg import LossNetwork
 from fst.perceptual import LossWeights, PerceptualLoss
 from fst.stopping import Interrupted
@@ -40,7 +40,7 @@ def results() -> list[Path]:
 
 
 def make_run(photos: Path, painting: Path, **options: str) -> Optimization:
-    content, style_image = (to_tensor(read_image(path)) for path in (photos / "00.jpg", painting))
+    content, style_image = (read_tensor(path) for path in (photos / "00.jpg", painting))
     network = LossNetwork("vgg16", ["relu1_2", "relu2_2"], "random")
     layers = {"relu1_2": 1.0, "relu2_2": 1.0}
     loss = PerceptualLoss(network, style_image, layers, layers, LossWeights(style=10.0))
@@ -131,6 +131,7 @@ def test_any_picture_can_be_the_start(small: list[str], painting: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "line"),
     [
+        ("precision=bf16", "precision is 'bf16'; it can be float32 or auto"),
         ("task=paint", "task is 'paint'; it can be transfer, reconstruct, texture"),
         ("content=???", "content is missing: fst optimize content=PHOTO style.image=PAINTING"),
         ("init=nowhere.png", "nowhere.png: no such file"),
