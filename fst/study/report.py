@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from omegaconf import DictConfig
 
 from fst.images import write_atomically
+from fst.resources import find_style_image
 
 Results = Sequence[Mapping[str, Any]]
 _RANGE = (0.003, 3.0)  # relative errors from the darkest to the lightest colour of the heat map
@@ -21,7 +22,7 @@ def write_report(config: DictConfig, results: Results, folder: Path) -> Path:
     """Write `NAME.html` and `NAME.json` of a study.
 
     Args:
-        results: of the cells, as `fst.study.compare.results_of` finds them.
+        results: of the cells, as `fst.study.compare.read_result` finds them.
     """
     environment = Environment(
         loader=PackageLoader("fst.study", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -34,7 +35,7 @@ def write_report(config: DictConfig, results: Results, folder: Path) -> Path:
         expect=config.study.expect,
         verdict=document["verdict"],
         columns=config.study.get("columns", 0),
-        sources=[("photo", inline(config.content)), ("painting", inline(config.style.image))],
+        sources=[("photo", inline(config.content)), ("painting", inline(find_style_image(config.style.image)))],
         cells=[show(result) for result in results],
         size=config.size,
         steps=config.steps,

@@ -97,7 +97,7 @@ def test_ones_own_layer_set_and_study_are_one_file_each(small: list[str]) -> Non
     )
     main(["--config-dir", "mine", "layers=johnson,edges", *small])
     assert [result["config"]["layers"]["name"] for result in numbers("mine")["cells"]] == ["johnson", "edges"]
-    main(["--config-dir=mine", "study=two", *small])
+    main(["--config-dir=mine", "study=two", *small, "style.image=stained_glass"])  # a bundled picture by its name
     assert not any("failed" in result for result in numbers("two")["cells"])
 
 
