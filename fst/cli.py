@@ -1,14 +1,13 @@
 """The command `fst`. Each sub-command is a few lines that call the floor below; imports wait until they are needed."""
 
 import argparse
-import glob
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from fst import __version__
-from fst.errors import RunError, UserError, find_cause
+from fst.errors import find_cause
 from fst.stopping import Interrupted
 
 _EPILOG = """
@@ -96,69 +95,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _stylize(options: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
-    from fst.images import read_image, write_image
+    from fst.inference.jobs import stylize_all
     from fst.inference.stylizer import Stylizer
 
     stylizer = Stylizer(options.style, options.device, options.size, options.strength, options.keep_colors)
-    jobs = list(_jobs(options.inputs, options.output, stylizer.info.name))
-    failures: list[Exception] = []
-    written: set[Path] = set()
-    for source, target in tqdm(jobs, unit="picture", disable=len(jobs) == 1):
-        try:
-            if target in written:
-                raise UserError(f"{source}: {target} is already another input's output; use separate folders")
-            if target.exists() and not options.force:
-                raise UserError(f"{target} exists; --force overwrites it")
-            image = read_image(source)
-            try:
-                painted = stylizer(image)
-            except (UserError, RunError) as error:
-                raise type(error)(f"{source}: {error}") from error
-            write_image(painted, target)
-            written.add(target)
-        except (UserError, RunError) as error:
-            if len(jobs) == 1:
-                raise
-            failures.append(error)
-            tqdm.write(f"fst: {error}", file=sys.stderr)
-    if len(jobs) == 1:
-        print(jobs[0][1])
-    else:
-        print(f"{len(written)} stylized, {len(failures)} failed")
-    return 1 if failures else 0
-
-
-def _jobs(inputs: Sequence[str], output: Path | None, style: str) -> Iterator[tuple[Path, Path]]:
-    """Each picture with where its result goes; the tree below an input folder is kept."""
-    from fst.images import SUFFIXES, WRITABLE_SUFFIXES, find_images
-
-    found: list[tuple[Path, Path]] = []  # each picture, and its place below the output folder
-    for text in inputs:
-        path = Path(text).expanduser()
-        if path.is_dir():
-            pictures = find_images(path)
-            if not pictures:
-                raise UserError(f"{text}: no pictures in it or below it")
-            found += [(picture, picture.relative_to(path)) for picture in pictures]
-        elif not path.exists() and glob.has_magic(text):
-            # Path.glob takes no absolute patterns.
-            matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207
-            if not matches:
-                raise UserError(f"{text}: matches nothing")
-            found += [(match, Path(match.name)) for match in matches if match.is_file()]
-        else:
-            found.append((path, Path(path.name)))
-    if output is not None and output.suffix.lower() in SUFFIXES and not output.is_dir():
-        if len(found) > 1:
-            raise UserError(f"-o {output} is one file for {len(found)} pictures; name a folder")
-        yield found[0][0], output
-        return
-    folder = output or Path()
-    for source, place in found:
-        suffix = place.suffix if place.suffix.lower() in WRITABLE_SUFFIXES else ".png"
-        yield source, folder / place.with_name(f"{place.stem}-{style}{suffix}")
+    return stylize_all(stylizer, options.inputs, options.output, options.force)
 
 
 def _evaluate(options: argparse.Namespace) -> int:
