@@ -53,14 +53,42 @@ def keep_large_blocks() -> None:
         pass
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be had on a CUDA device, or else in all: of the machine, or of the container's share."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) << 10
+    except OSError:
+        return 4 << 30  # a guess: other systems do not tell without another library
+    try:
+        limit, used = (Path("/sys/fs/cgroup", name).read_text().strip() for name in ("memory.max", "memory.current"))
+    except OSError:
+        return free
+    return free if limit == "max" else min(free, int(limit) - int(used))
+
+
+def used_memory() -> int:
+    """Bytes that this process holds in memory."""
+    return _status("VmRSS") or 600 << 20  # where the system does not tell: what torch takes
+
+
 def peak_memory_mib(device: torch.device) -> float:
     """The most memory this process has held so far, in MiB: on a CUDA device, or else in all."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    try:  # what getrusage says begins with the parent's peak
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
-    except OSError:
-        import resource  # not on Windows
+    if peak := _status("VmHWM"):  # what getrusage says begins with the parent's peak
+        return peak / 2**20
+    import resource  # not on Windows
 
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes on macOS
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes on macOS
+
+
+def _status(entry: str) -> int | None:
+    """An entry of Linux's status of this process, in bytes."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next(int(line.split()[1]) for line in lines if line.startswith(entry)) << 10

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 import fst
 from fst.errors import UserError
 from fst.images import write_atomically
-from fst.networks.transform import build_transform_network
+from fst.networks.transform import TransformNetwork, build_transform_network
 from fst.resources import resource_folder
 
 FORMAT_VERSION = 1
@@ -77,7 +77,7 @@ def save_style(path: Path, network: nn.Module, info: StyleInfo, dtype: torch.dty
     write_atomically(path, save(tensors, metadata={_KEY: json.dumps(dataclasses.asdict(info))}))
 
 
-def load_style(path: Path) -> tuple[nn.Module, StyleInfo]:
+def load_style(path: Path) -> tuple[TransformNetwork, StyleInfo]:
     """The transform network in float32 and eval mode, and what the file says of it.
 
     Raises:
@@ -135,7 +135,7 @@ def _parse(path: Path, metadata: Mapping[str, str] | None) -> StyleInfo:
         raise StyleFileError(f"{path}: its description is incomplete ({error})") from error
 
 
-def _build(path: Path, info: StyleInfo, tensors: dict[str, Tensor]) -> nn.Module:
+def _build(path: Path, info: StyleInfo, tensors: dict[str, Tensor]) -> TransformNetwork:
     for name, value in info.arguments.items():
         if not isinstance(value, int | str) or (isinstance(value, int) and not 0 < value <= _MOST):
             raise StyleFileError(f"{path}: network argument {name}={value} is out of range")

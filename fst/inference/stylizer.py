@@ -1,5 +1,6 @@
 """Pictures in, stylized pictures out."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,11 +11,14 @@ from PIL import Image
 from torch import Tensor
 
 from fst.errors import RunError, UserError
-from fst.hardware import fast_dtype, keep_large_blocks, pick_device
-from fst.images import flatten_alpha, keep_colors, resize_longer_side, to_pil, to_tensor
+from fst.hardware import fast_dtype, free_memory, keep_large_blocks, pick_device, used_memory
+from fst.images import flatten_alpha, from_uint8, keep_colors, resize_longer_side, to_uint8
+from fst.inference.bands import memory_needed, paint_in_bands
 from fst.inference.style_file import find_style, load_style
 
 Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
+_ROWS = 512  # of a picture at a time, where each pixel is worked on by itself
+_LEAST_MEMORY = 64 << 20  # bytes, for bands
 
 
 class Stylizer:
@@ -24,11 +28,15 @@ class Stylizer:
     >>> stylizer(Image.open("photo.jpg")).save("painted.png")              # doctest: +SKIP
 
     Args:
-        style: a name that `fst styles` lists, or a style file's path.
+        style: a name that `fst styles` lists, or a style file's path; or several with their shares, as
+            `{"starry_night": 0.3, "udnie": 0.7}`: their outputs are blended.
         device: `auto`, or a torch device name.
         size: longer side in pixels to stylize at; `None` keeps the picture's own. Smaller gives broader strokes.
         strength: blend of the picture (0) and its stylized self (1).
         keep_colors: take only the luminance from the style.
+        stroke: size of the brush: the picture is stylized at 1/`stroke` of its size and scaled back.
+        memory: the most that this process may take, in GiB; `None` is what the machine has free. A picture that needs
+            more is done in bands: the same result, more slowly.
 
     Raises:
         UserError: no such style or device, a damaged file, an argument out of range.
@@ -36,28 +44,45 @@ class Stylizer:
 
     def __init__(
         self,
-        style: str | Path,
+        style: str | Path | Mapping[str, float],
         device: str = "auto",
         size: int | None = None,
         strength: float = 1.0,
         keep_colors: bool = False,
+        stroke: float = 1.0,
+        memory: float | None = None,
     ) -> None:
         if not 0 <= strength <= 1:
             raise UserError(f"strength is {strength}; it goes from 0 (the picture) to 1 (the style)")
         if size is not None and size < 1:
             raise UserError(f"size is {size}; it is the longer side in pixels")
+        if not 0.1 <= stroke <= 10:
+            raise UserError(f"stroke is {stroke}; it goes from 0.1 (fine) to 10 (broad), 1 is the style's own")
+        shares = style if isinstance(style, Mapping) else {str(style): 1.0}
+        if not shares or min(shares.values()) < 0 or sum(shares.values()) == 0:
+            raise UserError(f"the shares of a blend are {list(shares.values())}; give styles with shares above 0")
         keep_large_blocks()
         self.device = pick_device(device)
-        network, self.info = load_style(find_style(style))
-        self.network = network.to(self.device)
-        self.size, self.strength, self.keep_colors = size, strength, keep_colors
+        loaded = [load_style(find_style(name)) for name in shares]
+        self.infos = [info for _, info in loaded]
+        self.networks = [network.to(self.device) for network, _ in loaded]
+        self._shares = [share / sum(shares.values()) for share in shares.values()]
+        self.size, self.strength, self.keep_colors, self.stroke = size, strength, keep_colors, stroke
+        self._ceiling = None if memory is None else round(memory * 2**30)
         self._dtype = fast_dtype(self.device)
 
-    def __call__(self, image: Picture) -> Picture:
+    @property
+    def name(self) -> str:
+        """Of the style, or of those of a blend."""
+        return "+".join(info.name for info in self.infos)
+
+    def __call__(self, image: Picture, mask: Image.Image | None = None) -> Picture:
         """Stylize one picture, or a batch of one size.
 
         Args:
-            image: a PIL image, a uint8 `(H, W, 3)` array, or a `(B, 3, H, W)` float tensor in [0, 1].
+            image: a PIL image, a uint8 `(H, W, 3)` array, or a `(B, 3, H, W)` float tensor in [0, 1], which is always
+                done at once, whatever memory it takes.
+            mask: white where the picture shall be stylized, black where not, and between; of any size.
 
         Returns:
             The same kind. A PIL image with transparency keeps it; a tensor stays on its device.
@@ -67,41 +92,101 @@ class Stylizer:
             RunError: too large for the memory.
         """
         if isinstance(image, Image.Image):
-            return self._stylize_pil(image)
+            return self._stylize_pil(image, mask)
         if isinstance(image, np.ndarray):
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
                 raise UserError(f"an array must be uint8 (H, W, 3), this is {image.dtype} {image.shape}")
-            return np.asarray(self._stylize_pil(Image.fromarray(image)))
+            return np.asarray(self._stylize_pil(Image.fromarray(image), mask))
         if isinstance(image, Tensor):
             if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
                 raise UserError(f"a tensor must be float (B, 3, H, W), this is {image.dtype} {tuple(image.shape)}")
-            return self._stylize(self._resize(image.to(self.device))).to(image.device, image.dtype)
+            return self._stylize_tensor(image.to(self.device), mask).to(image.device, image.dtype)
         raise UserError(f"cannot stylize a {type(image).__name__}; give a PIL image, a uint8 array or a float tensor")
 
-    def _stylize_pil(self, image: Image.Image) -> Image.Image:
+    @torch.inference_mode()
+    def _stylize_pil(self, image: Image.Image, mask: Image.Image | None) -> Image.Image:
         image = resize_longer_side(image if image.mode in ("RGB", "RGBA") else image.convert("RGB"), self.size)
-        stylized = to_pil(self._stylize(to_tensor(flatten_alpha(image)).to(self.device)))
+        content = flatten_alpha(image)
+        brushed = content if self.stroke == 1 else resize_longer_side(content, self._brushed(max(image.size)))
+        pixels = self._paint(_pixels(brushed))
+        if self.stroke != 1:
+            pixels = _pixels(Image.fromarray(pixels[0].numpy()).resize(image.size, Image.Resampling.LANCZOS))
+        if mask is not None:
+            pixels = _by_rows(self._finish, pixels, _pixels(content), _pixels(mask.convert("L").resize(image.size)))
+        elif self.strength != 1 or self.keep_colors:
+            pixels = _by_rows(self._finish, pixels, _pixels(content))
+        stylized = Image.fromarray(pixels[0].numpy())
         if image.mode == "RGBA":
             stylized.putalpha(image.getchannel("A"))
         return stylized
 
-    def _resize(self, images: Tensor) -> Tensor:
-        if self.size is None:
-            return images
-        height, width = (max(1, round(s * self.size / max(images.shape[-2:]))) for s in images.shape[-2:])
-        return F.interpolate(images, (height, width), mode="bicubic", antialias=True).clamp(0, 1)
-
     @torch.inference_mode()
-    def _stylize(self, content: Tensor) -> Tensor:
+    def _stylize_tensor(self, images: Tensor, mask: Image.Image | None) -> Tensor:
+        if self.size is not None:
+            images = _resize(images, self.size)
+        longer = max(images.shape[-2:])
+        painted = self._blend(images if self.stroke == 1 else _resize(images, self._brushed(longer)))
+        if self.stroke != 1:
+            painted = _resize(painted, *images.shape[-2:])
+        if mask is None:
+            return self._finish(painted, images)
+        white = from_uint8(_pixels(mask.convert("L").resize((images.shape[3], images.shape[2]))))
+        return self._finish(painted, images, white.to(self.device))
+
+    def _brushed(self, longer: int) -> int:
+        return max(1, round(longer / self.stroke))
+
+    def _paint(self, pixels: Tensor) -> Tensor:
+        """uint8 `(1, H, W, 3)` through the networks: at once where the memory suffices, or else in bands."""
+        height, width = pixels.shape[1:3]
+        memory = free_memory(self.device) if self._ceiling is None else self._ceiling - used_memory()
+        memory -= 2 * pixels.nbytes
+        if max(memory_needed(network, height, width) for network in self.networks) <= memory:
+            return to_uint8(self._blend(from_uint8(pixels.to(self.device))))
+        if memory < _LEAST_MEMORY:
+            raise RunError(f"not enough memory for {width}×{height} pixels: {_LEAST_MEMORY >> 20} MiB more are needed")
+        painted = [paint_in_bands(network, pixels, self._dtype, memory) for network in self.networks]
+        return painted[0] if len(painted) == 1 else _by_rows(self._mix, *painted)
+
+    def _blend(self, content: Tensor) -> Tensor:
         height, width = content.shape[-2:]
         content = content.to(torch.float32, memory_format=torch.channels_last)
         try:
             with torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
-                stylized = self.network(content)
+                return self._mix(*(network(content) for network in self.networks))
         except (RuntimeError, MemoryError) as error:
             if isinstance(error, MemoryError) or "memory" in str(error):
                 raise RunError(f"not enough memory for {width}×{height} pixels; try a smaller size") from error
             raise
+
+    def _mix(self, *painted: Tensor) -> Tensor:
+        if len(painted) == 1:
+            return painted[0]
+        return sum(share * picture for share, picture in zip(self._shares, painted, strict=True))  # type: ignore[return-value]
+
+    def _finish(self, painted: Tensor, content: Tensor, mask: Tensor | None = None) -> Tensor:
         if self.keep_colors:
-            stylized = keep_colors(stylized, content)
-        return torch.lerp(content, stylized, self.strength)
+            painted = keep_colors(painted, content)
+        return torch.lerp(content, painted, torch.as_tensor(self.strength).to(content) * (1 if mask is None else mask))
+
+
+def _pixels(image: Image.Image) -> Tensor:
+    """uint8 `(1, H, W, 3)`."""
+    return torch.from_numpy(np.array(image.convert("RGB")))[None]
+
+
+def _resize(images: Tensor, *size: int) -> Tensor:
+    """To a longer side, or to height and width."""
+    if len(size) == 1:
+        factor = size[0] / max(images.shape[-2:])
+        size = tuple(max(1, round(side * factor)) for side in images.shape[-2:])
+    return F.interpolate(images, size, mode="bicubic", antialias=True).clamp(0, 1)
+
+
+def _by_rows(function: Callable[..., Tensor], *pixels: Tensor) -> Tensor:
+    """A function of float pictures, pixel by pixel, on uint8 ones, without holding all of them as floats."""
+    result = torch.empty_like(pixels[0])
+    for top in range(0, result.shape[1], _ROWS):
+        rows = slice(top, top + _ROWS)
+        result[:, rows] = to_uint8(function(*(from_uint8(picture[:, rows]) for picture in pixels)))
+    return result

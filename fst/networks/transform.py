@@ -16,11 +16,13 @@ class InstanceNorm(nn.InstanceNorm2d):
     ones. Batch normalisation of one picture is the same arithmetic, and its kernel keeps the layout.
     """
 
+    plain = False
+
     def __init__(self, channels: int) -> None:
         super().__init__(channels, affine=True)
 
     def forward(self, input: Tensor) -> Tensor:
-        if input.device.type != "cpu":
+        if self.plain or input.device.type != "cpu":
             return super().forward(input)
         pictures = (
             F.batch_norm(picture, None, None, self.weight, self.bias, training=True, eps=self.eps)
@@ -45,7 +47,7 @@ class Convolution(nn.Conv2d):
         return F.conv2d(_reflect(input, self.kernel_size[0] // 2), self.weight, self.bias, self.stride)
 
 
-class UpsampledConvolution(nn.Conv2d):
+class UpsampledConvolution(Convolution):
     """Nearest-neighbour upsampling by two and a 3×3 convolution (Odena et al. 2016), done before the upsampling.
 
     Over an upsampled picture several of the nine taps meet the same pixel. Added up beforehand they leave a 2×2
@@ -54,11 +56,14 @@ class UpsampledConvolution(nn.Conv2d):
     """
 
     bias: Tensor
+    plain = False
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, 3)
 
     def forward(self, input: Tensor) -> Tensor:
+        if self.plain:
+            return super().forward(F.interpolate(input, scale_factor=2.0))
         height, width = input.shape[-2:]
         kernels = _add_taps(_add_taps(self.weight, 2), 4).flatten(0, 2)
         x = torch.cat([input[:, :, :1], input, input[:, :, -1:]], 2)
@@ -84,8 +89,11 @@ class PicturingConvolution(Convolution):
     """
 
     bias: Tensor
+    plain = False
 
     def forward(self, input: Tensor) -> Tensor:
+        if self.plain:
+            return super().forward(input)
         x = _reflect(input, self.kernel_size[0] // 2).permute(0, 2, 3, 1)
         cells = x.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).transpose(2, 3).flatten(3)  # B, H/2, W/2, 4 C
         moved = [F.pad(self.weight, (c, 1 - c, r, 1 - r)) for r in (0, 1) for c in (0, 1)]
@@ -111,15 +119,56 @@ class ResidualBlock(nn.Module):
         return x + self.body(x)
 
 
-class JohnsonNetwork(nn.Module):
+class TransformNetwork(nn.Module):
+    """Layers in sequence between a picture in [0, 1] and its stylized self of exactly the same size.
+
+    In training mode the output may leave [0, 1], and the loss pulls it back; in eval mode it is clamped.
+
+    Args:
+        layers: from pictures in [-1, 1] to the same; the first and the last meet pixels.
+        multiple: of pixels a side, which their strides need.
+    """
+
+    def __init__(self, layers: nn.Sequential, multiple: int) -> None:
+        super().__init__()
+        self.layers = layers
+        self.multiple = multiple
+
+    def forward(self, images: Tensor) -> Tensor:
+        """`(B, 3, H, W)` in [0, 1], any H and W from 16 up, to stylized pictures of exactly the same size."""
+        height, width = images.shape[-2:]
+        if min(height, width) < LEAST_SIDE:
+            raise UserError(f"a {width}×{height} picture is too small to stylize: at least {LEAST_SIDE}×{LEAST_SIDE}")
+        # What reflection adds for the strides is cut off again.
+        x = F.pad(images, (0, -width % self.multiple, 0, -height % self.multiple), mode="reflect")
+        first, *body, last = self.layers
+        # In bfloat16 the layers that meet pixels would round the picture to 8 bits and the gradient with it.
+        with torch.autocast(images.device.type, enabled=False):
+            x = first(2 * x - 1)
+        for layer in body:
+            x = layer(x)
+        with torch.autocast(images.device.type, enabled=False):
+            y = last(x.float())[..., :height, :width] / 2 + 0.5
+        return y if self.training else y.clamp(0, 1)
+
+
+def _stage(convolution: nn.Conv2d, norm: type[nn.Module]) -> tuple[nn.Module, ...]:
+    return convolution, norm(convolution.out_channels), nn.ReLU(inplace=True)
+
+
+def _norm(name: str) -> type[nn.Module]:
+    if name not in NORMS:
+        raise UserError(f"model.norm is '{name}'; it can be {' or '.join(NORMS)}")
+    return NORMS[name]
+
+
+class JohnsonNetwork(TransformNetwork):
     """The image transform network of Johnson et al. 2016 (supplement, table 1).
 
     Departures from the paper, all common since: instance instead of batch normalisation (Ulyanov et al. 2016),
     nearest-neighbour upsampling + convolution instead of fractionally strided convolution (Odena et al. 2016, no
     checkerboard), reflection padding at every layer, and a linear output instead of a scaled tanh, whose saturated
     spots no gradient reaches.
-
-    In training mode the output may leave [0, 1], and the loss pulls it back; in eval mode it is clamped.
 
     >>> network = JohnsonNetwork().eval()
     >>> network(torch.rand(1, 3, 61, 90)).shape
@@ -132,46 +181,66 @@ class JohnsonNetwork(nn.Module):
     """
 
     def __init__(self, width: int = 32, blocks: int = 5, norm: str = "instance") -> None:
-        super().__init__()
-        if norm not in NORMS:
-            raise UserError(f"model.norm is '{norm}'; it can be {' or '.join(NORMS)}")
-        normalise = NORMS[norm]
-
-        def stage(convolution: nn.Conv2d) -> tuple[nn.Module, ...]:
-            return convolution, normalise(convolution.out_channels), nn.ReLU(inplace=True)
-
-        self.layers = nn.Sequential(
-            *stage(Convolution(3, width, 9)),
-            *stage(Convolution(width, 2 * width, 3, stride=2)),
-            *stage(Convolution(2 * width, 4 * width, 3, stride=2)),
+        normalise = _norm(norm)
+        layers = nn.Sequential(
+            *_stage(Convolution(3, width, 9), normalise),
+            *_stage(Convolution(width, 2 * width, 3, stride=2), normalise),
+            *_stage(Convolution(2 * width, 4 * width, 3, stride=2), normalise),
             *(ResidualBlock(4 * width, normalise) for _ in range(blocks)),
-            *stage(UpsampledConvolution(4 * width, 2 * width)),
-            *stage(UpsampledConvolution(2 * width, width)),
+            *_stage(UpsampledConvolution(4 * width, 2 * width), normalise),
+            *_stage(UpsampledConvolution(2 * width, width), normalise),
             PicturingConvolution(width, 3, 9),
         )
-
-    def forward(self, images: Tensor) -> Tensor:
-        """`(B, 3, H, W)` in [0, 1], any H and W from 16 up, to stylized pictures of exactly the same size."""
-        height, width = images.shape[-2:]
-        if min(height, width) < LEAST_SIDE:
-            raise UserError(f"a {width}×{height} picture is too small to stylize: at least {LEAST_SIDE}×{LEAST_SIDE}")
-        # The two strides need multiples of four; what reflection adds is cut off again.
-        x = F.pad(images, (0, -width % 4, 0, -height % 4), mode="reflect")
-        first, *body, last = self.layers
-        # In bfloat16 the layers that meet pixels would round the picture to 8 bits and the gradient with it.
-        with torch.autocast(images.device.type, enabled=False):
-            x = first(2 * x - 1)
-        for layer in body:
-            x = layer(x)
-        with torch.autocast(images.device.type, enabled=False):
-            y = last(x.float())[..., :height, :width] / 2 + 0.5
-        return y if self.training else y.clamp(0, 1)
+        super().__init__(layers, multiple=4)
 
 
-ARCHITECTURES: dict[str, type[nn.Module]] = {"johnson": JohnsonNetwork}
+class UnshuffleNetwork(TransformNetwork):
+    """A light network: all convolutions work on cells of `factor` × `factor` pixels, which pixel-unshuffle makes one
+    (Shi et al. 2016 in reverse). Convolutions at full resolution are what costs in Johnson's.
+
+    >>> network = UnshuffleNetwork(factor=8, width=16, blocks=1).eval()
+    >>> network(torch.rand(1, 3, 61, 90)).shape
+    torch.Size([1, 3, 61, 90])
+
+    Args:
+        factor: pixels a side of a cell, 1 to 8.
+        width: channels; multiples of 16 suit the hardware.
+        blocks: residual blocks.
+        norm: `instance` or `batch`.
+    """
+
+    def __init__(self, factor: int = 8, width: int = 32, blocks: int = 5, norm: str = "instance") -> None:
+        if not 1 <= factor <= 8:
+            raise UserError(f"model.factor is {factor}; a cell has 1 to 8 pixels a side")
+        normalise = _norm(norm)
+        pixels = 3 * factor * factor
+        head = Convolution(width, pixels, 3)
+        _smooth(head, factor)
+        layers = nn.Sequential(
+            nn.PixelUnshuffle(factor),
+            *_stage(Convolution(pixels, width, 3), normalise),
+            *(ResidualBlock(width, normalise) for _ in range(blocks)),
+            head,
+            nn.PixelShuffle(factor),
+        )
+        super().__init__(layers, multiple=factor)
 
 
-def build_transform_network(architecture: str, **arguments: int | str) -> nn.Module:
+@torch.no_grad()
+def _smooth(head: nn.Conv2d, factor: int) -> None:
+    """Start a convolution before a pixel-shuffle as bilinear upsampling of a 1×1 convolution: no cells show."""
+    inside = (torch.arange(factor) + 0.5) / factor - 0.5  # of each pixel's centre from its cell's, in cells
+    taps = (1 - (inside[:, None] - torch.tensor([-1.0, 0.0, 1.0])).abs()).clamp(min=0)  # factor, 3
+    window = torch.einsum("iy,jx->ijyx", taps, taps).flatten(0, 1)  # factor², 3, 3
+    colours = head.weight.unflatten(0, (3, -1))[:, 0].sum((2, 3))  # 3, in_channels
+    head.weight.copy_(torch.einsum("kc,fyx->kfcyx", colours, window).flatten(0, 1))
+    head.bias.copy_(head.bias.unflatten(0, (3, -1))[:, :1].expand(3, factor * factor).flatten())  # type: ignore[union-attr]
+
+
+ARCHITECTURES: dict[str, type[TransformNetwork]] = {"johnson": JohnsonNetwork, "unshuffle": UnshuffleNetwork}
+
+
+def build_transform_network(architecture: str, **arguments: int | str) -> TransformNetwork:
     """The transform network of that name; `arguments` as its class takes them.
 
     Raises:
@@ -180,7 +249,7 @@ def build_transform_network(architecture: str, **arguments: int | str) -> nn.Mod
     if architecture not in ARCHITECTURES:
         raise UserError(f"no transform network '{architecture}'; there are {', '.join(ARCHITECTURES)}")
     try:
-        network = ARCHITECTURES[architecture](**arguments)
+        network = ARCHITECTURES[architecture](**arguments)  # type: ignore[arg-type]
     except TypeError as error:
         raise UserError(f"transform network '{architecture}': {error}") from error
     return network.to(memory_format=torch.channels_last)

@@ -82,7 +82,7 @@ def evaluate(
     paintings = [stylizer(photo) for photo in photos]
     layers = dict.fromkeys((layer for layer in network.layers if layer.startswith("relu")), 1.0)
     yardstick = PerceptualLoss(network, style_image, layers, layers, LossWeights())
-    own = own_loss(stylizer.info, network, style_image)
+    own = own_loss(stylizer.infos[0], network, style_image)
     measured = mean_terms(yardstick, photos, paintings)
     objective = {
         "network": mean_terms(own, photos, paintings)["loss"],
@@ -92,7 +92,7 @@ def evaluate(
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
         seconds, peak = fresh.submit(measure_speed, style, device, photos[0].cpu()).result()
     return Evaluation(
-        name=stylizer.info.name,
+        name=stylizer.name,
         content={layer: measured[f"content/{layer}"] for layer in layers},
         style={layer: measured[f"style/{layer}"] for layer in layers},
         total_variation=mean(float(total_variation(picture)) for picture in paintings),

@@ -7,14 +7,25 @@ from PIL import Image
 
 from fst.errors import RunError, UserError
 from fst.images import to_pil, to_tensor
-from fst.inference.style_file import load_style
+from fst.inference.style_file import StyleInfo, load_style, save_style
 from fst.inference.stylizer import Stylizer
+from fst.networks.transform import build_transform_network
 from tests.conftest import make_picture
 
 
 @pytest.fixture
 def stylizer(style_file: Path) -> Stylizer:
     return Stylizer(style_file, device="cpu")
+
+
+@pytest.fixture
+def another_style(tmp_path: Path) -> Path:
+    torch.manual_seed(1)
+    arguments: dict[str, int | str] = {"factor": 4, "width": 4, "blocks": 1, "norm": "instance"}
+    path = tmp_path / "another.safetensors"
+    network = build_transform_network("unshuffle", **arguments)
+    save_style(path, network, StyleInfo(name="another", architecture="unshuffle", arguments=arguments))
+    return path
 
 
 def test_the_same_kind_comes_back(stylizer: Stylizer) -> None:
@@ -90,11 +101,60 @@ def test_no_gradient_is_kept(stylizer: Stylizer) -> None:
     assert not stylizer(torch.rand(1, 3, 16, 16)).requires_grad
 
 
+def test_a_blend_is_between_its_styles(style_file: Path, another_style: Path, stylizer: Stylizer) -> None:
+    images = torch.rand(1, 3, 32, 48)
+    blend = Stylizer({str(style_file): 1, str(another_style): 3}, "cpu")  # shares are relative
+    expected = 0.25 * stylizer(images) + 0.75 * Stylizer(another_style, "cpu")(images)
+    torch.testing.assert_close(blend(images), expected)
+    assert blend.name == "tiny+another"
+    assert (to_tensor(blend(to_pil(images))) - expected).abs().max() < 0.02
+
+
+def test_the_stroke_is_the_scale_it_is_painted_at(style_file: Path, stylizer: Stylizer) -> None:
+    picture = make_picture(64, 48)
+    broad = Stylizer(style_file, "cpu", stroke=2)(picture)
+    small = stylizer(picture.resize((32, 24), Image.Resampling.LANCZOS))
+    assert broad.size == (64, 48)
+    assert broad.tobytes() == small.resize((64, 48), Image.Resampling.LANCZOS).tobytes()
+    tensor = Stylizer(style_file, "cpu", stroke=2)(to_tensor(picture))
+    assert tensor.shape == (1, 3, 48, 64)
+    assert (tensor - to_tensor(broad)).abs().mean() < 0.02
+    with pytest.raises(UserError, match="a 13×10 picture is too small"):
+        Stylizer(style_file, "cpu", stroke=5)(picture)
+
+
+def test_only_what_the_mask_shows_is_stylized(stylizer: Stylizer) -> None:
+    picture, mask = make_picture(64, 48), Image.new("L", (32, 24))
+    mask.paste(255, (16, 0, 32, 24))
+    painted, masked = np.asarray(stylizer(picture)), np.asarray(stylizer(picture, mask=mask))
+    assert np.array_equal(masked[:, :28], np.asarray(picture)[:, :28])  # left of the edge, which scaling softens
+    assert np.array_equal(masked[:, 36:], painted[:, 36:])
+    tensor = stylizer(to_tensor(picture), mask=mask)
+    assert np.abs(np.asarray(to_pil(tensor)).astype(int) - masked).max() <= 1  # rounded once, not twice
+
+
+def test_a_picture_larger_than_the_memory_is_done_in_bands(
+    style_file: Path, another_style: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    styles = {str(style_file): 1, str(another_style): 1}
+    picture = make_picture(200, 1100)
+    options = {"device": "cpu", "strength": 0.5, "keep_colors": True}
+    whole = np.asarray(Stylizer(styles, **options)(picture)).astype(int)
+    done = []
+    monkeypatch.setattr("fst.inference.stylizer.memory_needed", lambda *_: done.append(1) or 2**50)
+    in_bands = np.asarray(Stylizer(styles, **options)(picture)).astype(int)
+    assert done
+    assert np.square(whole - in_bands).mean() < 255**2 / 10**4.5  # 45 dB
+    with pytest.raises(RunError, match="not enough memory for 200×1100 pixels"):
+        Stylizer(styles, **options, memory=0.001)(picture)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"strength": 1.5}, "strength is 1.5"),
         ({"size": 0}, "size is 0"),
+        ({"stroke": 0}, "stroke is 0"),
         ({"device": "abacus"}, "no device 'abacus'"),
         ({"device": "cuda:77"}, "no device 'cuda:77'"),
     ],
@@ -119,6 +179,6 @@ def test_running_out_of_memory_is_one_clear_line(stylizer: Stylizer, monkeypatch
     def exhausted(_: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(stylizer.network, "forward", exhausted)
+    monkeypatch.setattr(stylizer.networks[0], "forward", exhausted)
     with pytest.raises(RunError, match="not enough memory for 20×30 pixels"):
         stylizer(make_picture(20, 30))

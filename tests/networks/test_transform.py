@@ -8,6 +8,7 @@ from fst.networks.transform import (
     InstanceNorm,
     JohnsonNetwork,
     PicturingConvolution,
+    UnshuffleNetwork,
     UpsampledConvolution,
     build_transform_network,
 )
@@ -22,12 +23,34 @@ def test_parameters_at_full_width() -> None:
 @pytest.mark.parametrize("norm", ["instance", "batch"])
 @pytest.mark.parametrize("size", [(16, 16), (17, 19), (30, 45), (61, 90), (64, 33), (127, 18)])
 def test_output_has_the_inputs_size(size: tuple[int, int], norm: str) -> None:
-    network = JohnsonNetwork(width=4, blocks=1, norm=norm).eval()
     images = torch.rand(2, 3, *size)
-    output = network(images)
-    assert output.shape == images.shape
-    assert output.min() >= 0
-    assert output.max() <= 1
+    for network in (JohnsonNetwork(4, 1, norm), UnshuffleNetwork(8, 4, 1, norm), UnshuffleNetwork(4, 4, 1, norm)):
+        output = network.eval()(images)
+        assert output.shape == images.shape
+        assert output.min() >= 0
+        assert output.max() <= 1
+
+
+def test_cells_do_not_show_before_training() -> None:
+    """Pixel-shuffled, the first output is what bilinear upsampling makes of one value a cell."""
+    torch.manual_seed(0)
+    head, shuffle = UnshuffleNetwork(factor=4, width=16, blocks=1).layers[-2:]
+    features = torch.rand(1, 16, 6, 7)
+    painted = shuffle(head(features))
+    cells = F.conv2d(features, colours_of(head), head.bias[::16])
+    expected = F.interpolate(cells, scale_factor=4, mode="bilinear")
+    torch.testing.assert_close(painted[..., 4:-4, 4:-4], expected[..., 4:-4, 4:-4])  # reflected differently outside
+
+
+def colours_of(head: nn.Module) -> torch.Tensor:
+    """The nine taps of all pixels of a cell, which add up to one window's sum each, as one 1×1 kernel."""
+    return head.weight.unflatten(0, (3, 16)).sum((3, 4), keepdim=True).mean(1)
+
+
+@pytest.mark.parametrize("factor", [0, 9])
+def test_cells_too_large_for_the_smallest_picture_are_refused(factor: int) -> None:
+    with pytest.raises(UserError, match=f"model.factor is {factor}"):
+        build_transform_network("unshuffle", factor=factor)
 
 
 def test_odd_sizes_are_cut_not_skewed() -> None:

@@ -1,0 +1,214 @@
+"""Pictures larger than the memory: the network layer by layer, every layer in bands of rows.
+
+Instance normalisation needs the mean and variance of a whole layer; tiles would each have their own, and the seams
+would show. Here a layer's output is kept band by band, in memory or on disk, its statistics are added up on the way,
+and the next layer normalises what it reads. Nothing is computed twice, and the result is that of the whole picture.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from math import ceil, prod
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from fst.errors import RunError
+from fst.images import from_uint8, to_uint8
+from fst.networks.transform import (
+    InstanceNorm,
+    PicturingConvolution,
+    ResidualBlock,
+    TransformNetwork,
+    UpsampledConvolution,
+)
+
+_LOCAL = (nn.Conv2d, nn.PixelUnshuffle, nn.PixelShuffle)  # see several pixels, but not all
+_ROWS_SHARE = 1 / 5  # of the memory, for a layer's output: three are kept at a time
+_BAND_SHARE = 1 / 64  # of the memory, for a band of input: a convolution needs many times as much beside it
+
+
+def paint_in_bands(network: TransformNetwork, picture: Tensor, dtype: torch.dtype, memory: int) -> Tensor:
+    """What `network` makes of a picture, within a ceiling of memory.
+
+    Args:
+        network: in eval mode; its device does the work.
+        picture: uint8 `(1, H, W, 3)` on the CPU.
+        dtype: of the work and of what is kept between layers.
+        memory: bytes that may be used beyond what is in use now.
+
+    Returns:
+        The same kind.
+
+    Raises:
+        RunError: no room for temporary files.
+    """
+    first, *body, last = network.layers
+    layers = sum(isinstance(module, _LOCAL) for module in network.modules())
+    with torch.inference_mode(), tqdm(total=layers, unit="layer", leave=False, disable=None) as progress:
+        painter = _Painter(next(network.parameters()).device, dtype, memory, progress)
+        rows = painter.apply(first, _Picture(picture, network.multiple), torch.float32)
+        for layer in body:
+            rows = painter.apply(layer, rows, dtype)
+        painted = torch.empty_like(picture)
+        for top, band in painter.bands(last, rows, torch.float32):
+            seen = painted[:, top : top + band.shape[2]]
+            seen.copy_(to_uint8(band / 2 + 0.5)[:, : seen.shape[1], : seen.shape[2]])
+    return painted
+
+
+def memory_needed(network: TransformNetwork, height: int, width: int) -> int:
+    """An estimate of the bytes that a picture needs when done at once: from above, for all of our networks."""
+    channels, scale, widest = 3.0, 1.0, 3.0
+    for layer in network.modules():
+        if isinstance(layer, _LOCAL):
+            step, gives, _ = _geometry(layer)
+            channels = layer.out_channels if isinstance(layer, nn.Conv2d) else channels * (step / gives) ** 2
+            scale *= gives / step
+            widest = max(widest, channels * scale**2)  # values a pixel of the picture
+    return round(height * width * (80 + 20 * widest))  # measured at several sizes and widths, on a CPU
+
+
+class _Picture:
+    """The rows of a picture as its network wants them: in [-1, 1], reflected to a multiple of pixels a side."""
+
+    def __init__(self, picture: Tensor, multiple: int) -> None:
+        self._picture = picture
+        height, width = picture.shape[1:3]
+        self._right = -width % multiple
+        self.height, self.width, self.channels = height + -height % multiple, width + self._right, 3
+
+    def read(self, top: int, bottom: int, device: torch.device) -> Tensor:
+        last = self._picture.shape[1] - 1
+        wanted = last - (torch.arange(top, bottom) - last).abs()  # beyond the last row they come back
+        pixels = from_uint8(self._picture[:, wanted].to(device))
+        return F.pad(2 * pixels - 1, (0, self._right, 0, 0), mode="reflect")
+
+
+class _Rows:
+    """A layer's output, in memory or in a temporary file, with what is still to be done to each of its pixels."""
+
+    def __init__(self, height: int, width: int, channels: int, dtype: torch.dtype, in_memory: bool) -> None:
+        self.height, self.width, self.channels, self._dtype = height, width, channels, dtype
+        self._memory = torch.empty(height, width, channels, dtype=dtype) if in_memory else None
+        self._file = None if in_memory else tempfile.TemporaryFile()  # noqa: SIM115 (gone with this object)
+        self._sum = self._sum_of_squares = torch.zeros(channels, dtype=torch.float64)
+        self.pending: list[Callable[[Tensor], Tensor]] = []
+
+    def write(self, top: int, rows: Tensor) -> None:
+        """`(1, C, h, W)` at row `top`."""
+        variance, mean = (moment.double().cpu() for moment in torch.var_mean(rows.float(), (0, 2, 3), correction=0))
+        self._sum = self._sum + mean * (rows.shape[2] * self.width)
+        self._sum_of_squares = self._sum_of_squares + (variance + mean.square()) * (rows.shape[2] * self.width)
+        pixels = rows[0].permute(1, 2, 0).to("cpu", self._dtype).contiguous()
+        if self._memory is not None:
+            self._memory[top : top + len(pixels)] = pixels
+            return
+        assert self._file is not None
+        try:
+            self._file.seek(top * self._row_bytes)
+            self._file.write(pixels.view(torch.uint8).numpy().data)
+            self._file.flush()
+        except OSError as error:
+            folder = tempfile.gettempdir()
+            raise RunError(f"{folder}: {error.strerror}; TMPDIR names another folder for temporary files") from error
+
+    def read(self, top: int, bottom: int, device: torch.device) -> Tensor:
+        """Rows from `top` to `bottom` as `(1, C, h, W)`, with all that was pending done."""
+        if self._memory is not None:
+            pixels = self._memory[top:bottom]
+        else:
+            assert self._file is not None
+            self._file.seek(top * self._row_bytes)
+            data = bytearray(self._file.read((bottom - top) * self._row_bytes))
+            pixels = torch.frombuffer(data, dtype=self._dtype).view(bottom - top, self.width, self.channels)
+        rows = pixels.to(device).permute(2, 0, 1)[None]
+        for apply in self.pending:
+            rows = apply(rows)
+        return rows
+
+    def normalise(self, norm: InstanceNorm) -> None:
+        """Instance normalisation, with the statistics of all rows."""
+        mean = self._sum / (self.height * self.width)
+        variance = self._sum_of_squares / (self.height * self.width) - mean.square()
+        mean, variance = mean.to(norm.weight), variance.to(norm.weight)
+        self.pending.append(lambda rows: F.batch_norm(rows, mean, variance, norm.weight, norm.bias, eps=norm.eps))
+
+    @property
+    def _row_bytes(self) -> int:
+        return self.width * self.channels * self._dtype.itemsize
+
+
+class _Painter:
+    """Applies layers to rows. What is kept between layers is in `dtype`, as far as `memory` bytes go in memory."""
+
+    def __init__(self, device: torch.device, dtype: torch.dtype, memory: int, progress: tqdm) -> None:
+        self._device, self._dtype, self._memory, self._progress = device, dtype, memory, progress
+
+    def apply(self, layer: nn.Module, source: Any, dtype: torch.dtype) -> _Rows:
+        """A layer of any kind, worked out in `dtype`; one that sees a pixel at a time waits until `source` is read."""
+        if isinstance(layer, _LOCAL):
+            return self._apply_local(layer, source, dtype)
+        if isinstance(layer, ResidualBlock):
+            inner = source
+            for module in layer.body:
+                inner = self.apply(module, inner, dtype)
+            return self._add(source, inner)
+        if isinstance(layer, InstanceNorm):
+            source.normalise(layer)
+        else:
+            source.pending.append(F.relu if isinstance(layer, nn.ReLU) else layer)
+        return source
+
+    def bands(self, layer: nn.Module, source: Any, dtype: torch.dtype) -> Iterator[tuple[int, Tensor]]:
+        """The layer's output in bands, each with its first row's number."""
+        step, gives, reach = _geometry(layer)
+        halo = ceil(reach / step) * step  # its own padding at a band's edge is wrong, and is cut off again
+        for top, bottom in self._bands_of(source, step):
+            above, below = min(halo, top), min(halo, source.height - bottom)
+            band = source.read(top - above, bottom + below, self._device).contiguous(memory_format=torch.channels_last)
+            with torch.autocast(self._device.type, dtype, enabled=dtype != torch.float32):
+                output = layer(band if dtype != torch.float32 else band.float())
+            yield top * gives // step, output.narrow(2, above * gives // step, (bottom - top) * gives // step)
+        self._progress.update()
+
+    def _apply_local(self, layer: nn.Module, source: Any, dtype: torch.dtype) -> _Rows:
+        step, gives, _ = _geometry(layer)
+        result: _Rows | None = None
+        for top, band in self.bands(layer, source, dtype):
+            if result is None:
+                shape = (source.height // step * gives, band.shape[3], band.shape[1])
+                size = prod(shape) * self._dtype.itemsize
+                result = _Rows(*shape, self._dtype, in_memory=size <= _ROWS_SHARE * self._memory)
+            result.write(top, band)
+        assert result is not None
+        return result
+
+    def _add(self, source: _Rows, inner: _Rows) -> _Rows:
+        """Their sum, in the place of `source`."""
+        for top, bottom in self._bands_of(source, 1):
+            band = source.read(top, bottom, self._device) + inner.read(top, bottom, self._device)
+            source.write(top, band)
+        source.pending.clear()
+        return source
+
+    def _bands_of(self, source: Any, step: int) -> list[tuple[int, int]]:
+        row = source.width * source.channels * torch.float32.itemsize
+        unit = 2 * step  # PicturingConvolution wants even numbers of rows
+        rows = max(1, int(_BAND_SHARE * self._memory / row) // unit) * unit
+        return [(top, min(top + rows, source.height)) for top in range(0, source.height, rows)]
+
+
+def _geometry(layer: nn.Module) -> tuple[int, int, int]:
+    """How many rows of input make one step, how many rows of output that gives, and how many it sees beyond."""
+    if isinstance(layer, nn.PixelUnshuffle):
+        return layer.downscale_factor, 1, 0
+    if isinstance(layer, nn.PixelShuffle):
+        return 1, layer.upscale_factor, 0
+    assert isinstance(layer, nn.Conv2d)
+    reach = layer.kernel_size[0] // 2
+    if isinstance(layer, UpsampledConvolution):
+        return 1, 2, reach
+    return (2, 2, reach) if isinstance(layer, PicturingConvolution) else (layer.stride[0], 1, reach)

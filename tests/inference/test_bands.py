@@ -1,0 +1,83 @@
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from fst.errors import RunError
+from fst.hardware import fast_dtype
+from fst.images import from_uint8, to_uint8
+from fst.inference.bands import memory_needed, paint_in_bands
+from fst.inference.style_file import load_style
+from fst.networks.transform import TransformNetwork, build_transform_network
+from fst.resources import resource_folder
+from tests.conftest import make_picture
+
+SMALL, LARGE = 1 << 20, 1 << 30  # bytes: most layers go to disk, all stay in memory
+
+
+def pixels(width: int, height: int) -> Tensor:
+    return torch.from_numpy(np.array(make_picture(width, height)))[None]
+
+
+def psnr(a: Tensor, b: Tensor) -> float:
+    return float(10 * torch.log10(255**2 / (a.float() - b.float()).square().mean().clamp(min=1e-9)))
+
+
+@torch.inference_mode()
+def paint_whole(network: TransformNetwork, picture: Tensor, dtype: torch.dtype) -> Tensor:
+    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        return to_uint8(network(from_uint8(picture)))
+
+
+@pytest.fixture(scope="module")
+def bundled() -> TransformNetwork:
+    return load_style(resource_folder("checkpoints") / "starry_night.safetensors")[0]
+
+
+@pytest.mark.parametrize("memory", [SMALL, LARGE])
+@pytest.mark.parametrize("size", [(97, 61), (16, 300), (130, 18)])
+def test_it_is_the_whole_picture(bundled: TransformNetwork, size: tuple[int, int], memory: int) -> None:
+    picture = pixels(*size)
+    assert (
+        psnr(paint_in_bands(bundled, picture, torch.float32, memory), paint_whole(bundled, picture, torch.float32)) > 70
+    )
+    fast = fast_dtype(torch.device("cpu"))
+    assert psnr(paint_in_bands(bundled, picture, fast, memory), paint_whole(bundled, picture, fast)) > 45
+
+
+@pytest.mark.parametrize(
+    ("architecture", "arguments"),
+    [
+        ("johnson", {"width": 4, "blocks": 2, "norm": "batch"}),
+        ("johnson", {"width": 4, "blocks": 1}),
+        ("unshuffle", {"factor": 8, "width": 16, "blocks": 2}),
+        ("unshuffle", {"factor": 4, "width": 4, "blocks": 1, "norm": "batch"}),
+    ],
+)
+def test_every_network(architecture: str, arguments: dict[str, int | str]) -> None:
+    torch.manual_seed(0)
+    network = build_transform_network(architecture, **arguments).eval()
+    picture = pixels(61, 90)
+    for memory in (SMALL // 4, LARGE):
+        painted = paint_in_bands(network, picture, torch.float32, memory)
+        assert psnr(painted, paint_whole(network, picture, torch.float32)) > 70
+
+
+def test_a_full_disk_is_one_clear_line(bundled: TransformNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    full = Path("/dev/full").open("r+b", buffering=0)  # noqa: SIM115
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: full)
+    with pytest.raises(RunError, match="TMPDIR"):
+        paint_in_bands(bundled, pixels(97, 61), torch.float32, SMALL)
+
+
+def test_more_channels_at_full_size_need_more_memory() -> None:
+    johnson, half = (build_transform_network("johnson", width=width) for width in (32, 16))
+    light = build_transform_network("unshuffle", factor=8, width=32)
+    needs = [memory_needed(network, 720, 1280) for network in (johnson, half, light)]
+    assert needs == sorted(needs, reverse=True)
+    assert needs[0] == 720 * 1280 * (80 + 20 * 32)
