@@ -12,6 +12,7 @@ from pathlib import Path
 
 import hydra
 import torch
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from fst.errors import UserError, find_cause
 from fst.images import read_tensor
-from fst.networks.vgg import LossNetwork
+from fst.networks.vgg import LossNetwork, layer_table
 from fst.perceptual import LossWeights, PerceptualLoss
 from fst.resources import find_style_image, resource_folder
 from fst.stopping import Interrupted
@@ -34,6 +35,13 @@ _EXAMPLES = {
     "optimize": "fst optimize content=PHOTO style.image=PAINTING",
     "compare": "fst compare study=recipes content=PHOTO style.image=PAINTING",
 }
+
+# Each layer of the loss network is a layer set by itself, beside those in conf/layers: layers=conv4_2.
+for _layer in layer_table("vgg19"):
+    if _layer.kind != "pool":
+        _alone = {_layer.name: 1.0}
+        _set = {"name": _layer.name, "content": _alone, "style": _alone}
+        ConfigStore.instance().store(_layer.name, _set, group="layers")
 
 
 def read_style_image(config: DictConfig) -> Tensor:
@@ -164,6 +172,11 @@ def config_error(command: str, error: Exception) -> UserError:
     return UserError(text)
 
 
+def quote(value: object) -> str:
+    """A value as Hydra's grammar reads it whole, whatever commas and braces are in it."""
+    return "'" + str(value).replace("'", "\\'") + "'"
+
+
 def _job_devices() -> int | list[int]:
     """Lightning's `devices` for one job of a sweep: the jobs take the GPUs in turn."""
     job = HydraConfig.get().job
@@ -184,4 +197,4 @@ def _expand_glob(argument: str) -> str:
     paths = sorted(glob(str(Path(pattern[1].strip("'\"")).expanduser())))  # noqa: PTH207
     if not paths:
         raise UserError(f"{argument}: no such files")
-    return "style.image=" + ",".join("'" + path.replace("'", "\\'") + "'" for path in paths)
+    return "style.image=" + ",".join(quote(path) for path in paths)

@@ -5,10 +5,8 @@ at the edge.
 """
 
 import io
-import os
-import tempfile
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,7 +15,8 @@ import torch
 from PIL import Image, ImageCms, ImageOps
 from torch import Tensor
 
-from fst.errors import RunError, UserError
+from fst.errors import UserError
+from fst.files import write_atomically
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".jfif"})
 WRITABLE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
@@ -29,12 +28,12 @@ class ImageError(UserError):
     """A picture that cannot be read; the message names the file and the reason."""
 
 
-def find_images(root: Path) -> list[Path]:
-    """All pictures below `root`, nested folders included, hidden files left out, in a fixed order."""
+def find_images(root: Path, suffixes: Set[str] = SUFFIXES) -> list[Path]:
+    """All pictures (or other `suffixes`) below `root`, nested folders too, hidden files left out, in a fixed order."""
     return sorted(
         path
         for path in root.rglob("*")
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+        if path.suffix.lower() in suffixes and path.is_file() and not path.name.startswith(".")
     )
 
 
@@ -169,29 +168,6 @@ def keep_colors(stylized: Tensor, content: Tensor) -> Tensor:
     weights = stylized.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
     luma_difference = ((stylized - content) * weights).sum(1, keepdim=True)
     return (content + luma_difference).clamp(0, 1)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` so that `path` appears whole or not at all.
-
-    Raises:
-        RunError: the folder cannot be written, or the disk is full.
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)  # mkstemp's 0600 would surprise
-        Path(temporary).replace(path)
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
 
 
 def write_image(image: Image.Image, path: Path) -> None:

@@ -66,10 +66,17 @@ class Optimization:
         self.targets = loss.content_targets(content)
         self.pixels = start.clone(memory_format=torch.contiguous_format).requires_grad_()  # as L-BFGS wants it
         self.iteration = 0
+        self._seen: tuple[Tensor, Tensor, dict[str, Tensor]] | None = None
         self.optimizer: torch.optim.Optimizer = (
             torch.optim.Adam([self.pixels], lr)
             if algorithm == "adam"
-            else torch.optim.LBFGS([self.pixels], max_iter=1, history_size=100, line_search_fn="strong_wolfe")
+            else torch.optim.LBFGS(
+                [self.pixels],
+                max_iter=1,
+                max_eval=26,  # a look and the line search's 25; the default is one look, which leaves no search at all
+                history_size=100,
+                line_search_fn="strong_wolfe",
+            )
         )
 
     def __iter__(self) -> Iterator[Step]:
@@ -79,18 +86,16 @@ class Optimization:
         terms: dict[str, Tensor] = {}
 
         def closure() -> float:
-            self.optimizer.zero_grad()
-            found = self.loss(self.pixels.clamp(0, 1), self.targets)
+            gradient, found = self._look()
             terms.update(terms or found)  # those of the first look
-            found["loss"].backward()
-            assert self.pixels.grad is not None
-            # A pixel at the edge that wants out stays: counted in, it would promise the line search what cannot be had.
-            out = ((self.pixels <= 0) & (self.pixels.grad > 0)) | ((self.pixels >= 1) & (self.pixels.grad < 0))
-            self.pixels.grad[out] = 0
+            # Outside the range the loss is flat. A pixel at the edge that wants out stays: counted in, it would promise
+            # the line search what cannot be had.
+            pixels = self.pixels.detach()
+            out = ((pixels <= 0) & ((gradient > 0) | (pixels < 0))) | ((pixels >= 1) & ((gradient < 0) | (pixels > 1)))
+            self.pixels.grad = gradient.masked_fill(out, 0)
             return found["loss"].item()
 
-        with torch.enable_grad():
-            self.optimizer.step(closure)
+        self.optimizer.step(closure)
         with torch.no_grad():
             self.pixels.clamp_(0, 1)
         values = dict(zip(terms, torch.stack(list(terms.values())).tolist(), strict=True))
@@ -98,6 +103,17 @@ class Optimization:
             raise RunError(f"the loss is {values['loss']} at iteration {self.iteration}; try precision=float32")
         self.iteration += 1
         return Step(self.iteration, values, self.pixels.detach())
+
+    def _look(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """Gradient and terms of the picture in the pixels; where the last look found it, as after most line searches,
+        it is not taken again: half of the time."""
+        picture = self.pixels.detach().clamp(0, 1)
+        if self._seen is None or not torch.equal(picture, self._seen[0]):
+            with torch.enable_grad():
+                terms = self.loss(picture.requires_grad_(), self.targets)
+                (gradient,) = torch.autograd.grad(terms["loss"], picture)
+            self._seen = picture.detach(), gradient, {name: term.detach() for name, term in terms.items()}
+        return self._seen[1], self._seen[2]
 
     @torch.no_grad()
     def measure(self) -> dict[str, Tensor]:

@@ -1,28 +1,31 @@
-"""The page of a study: one self-contained HTML file, its numbers as JSON beside it."""
+"""What a study leaves behind: one self-contained HTML page, its numbers as JSON, and the same for TensorBoard."""
 
 import base64
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
+import shutil
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from omegaconf import DictConfig
+from torch.utils.tensorboard import SummaryWriter
 
-from fst.images import write_atomically
+from fst.images import read_tensor, write_atomically
 from fst.resources import find_style_image
+from fst.study.verdicts import Result, Results, verdict
 
-Results = Sequence[Mapping[str, Any]]
 _RANGE = (0.003, 3.0)  # relative errors from the darkest to the lightest colour of the heat map
 
 
 def write_report(config: DictConfig, results: Results, folder: Path) -> Path:
-    """Write `NAME.html` and `NAME.json` of a study.
+    """Write `NAME.html`, `NAME.json` and the folder `tensorboard` of a study.
 
     Args:
         results: of the cells, as `fst.study.compare.read_result` finds them.
+
+    Returns:
+        The page's path.
     """
     environment = Environment(
         loader=PackageLoader("fst.study", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -30,6 +33,7 @@ def write_report(config: DictConfig, results: Results, folder: Path) -> Path:
     name = config.study.name
     document = {"study": name, "verdict": verdict(name, results), "cells": results}
     write_atomically(folder / f"{name}.json", json.dumps(document, indent=1).encode())
+    write_events(results, folder / "tensorboard")
     page = environment.get_template("report.html").render(
         title=config.study.title,
         expect=config.study.expect,
@@ -39,27 +43,47 @@ def write_report(config: DictConfig, results: Results, folder: Path) -> Path:
         cells=[show(result) for result in results],
         size=config.size,
         steps=config.steps,
+        train_steps=config.train_steps,
     )
     write_atomically(folder / f"{name}.html", page.encode())
     return folder / f"{name}.html"
 
 
-def show(result: Mapping[str, Any]) -> dict[str, Any]:
+def write_events(results: Results, folder: Path) -> None:
+    """A TensorBoard run for each cell: its picture, objective and seconds, and its relative errors as curves over the
+    depth of the judge, step 1 for relu1_1 to 16 for relu5_4."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for result in results:
+        if "failed" in result:
+            continue
+        with SummaryWriter(str(folder / Path(result["folder"]).name)) as writer:
+            writer.add_image("picture", read_tensor(Path(result["folder"], result["picture"]))[0])
+            writer.add_scalar("objective", result["terms"]["loss"])
+            writer.add_scalar("seconds", result["seconds"])
+            for term, errors in result["yardstick"].items():
+                for depth, error in enumerate(errors.values(), 1):
+                    writer.add_scalar(f"error over depth/{term}", error, depth)
+
+
+def show(result: Result) -> dict[str, Any]:
     """What the template shows of a cell."""
     cell = result["cell"]
-    if "failed" in result:
-        return {"name": cell["name"], "failed": result["failed"]}
+    said = {"name": cell["name"], "failed": result.get("failed"), "fast": cell["method"] == "fast"}
+    if said["failed"]:
+        return said
     layers = result["config"]["layers"]
-    return {
-        "name": cell["name"],
-        "failed": None,
+    used = {"reconstruct": ("content",), "texture": ("style",)}.get(cell["task"], ("content", "style"))
+    return said | {
         "picture": inline(Path(result["folder"], result["picture"])),
-        "sets": {term: ", ".join(layers[term]) for term in ("content", "style") if layers[term]},
-        "network": result["config"]["loss_network"]["architecture"],
-        "seconds": result["seconds"],
+        "sets": {term: ", ".join(layers[term]) for term in used},
+        "network": result["config"]["loss_network"]["architecture"].upper(),
+        "done": f"{'trained' if said['fast'] else 'optimised'} in {result['seconds']:.0f} s",
         "objective": result["terms"]["loss"],
         "heat": {
-            term: [(layer, error, colour(error)) for layer, error in errors.items()]
+            term: {
+                "mean": sum(errors.values()) / len(errors),
+                "bars": [(layer, error, colour(error)) for layer, error in errors.items()],
+            }
             for term, errors in result["yardstick"].items()
         },
     }
@@ -77,78 +101,3 @@ def colour(error: float) -> str:
     low, high = (math.log(bound) for bound in _RANGE)
     share = min(1.0, max(0.0, (math.log(max(error, 1e-9)) - low) / (high - low)))
     return f"hsl({250 - 195 * share:.0f} 55% {22 + 53 * share:.0f}%)"
-
-
-def verdict(study: str, results: Results) -> str:
-    """Whether the source's claim holds in these numbers, in one sentence; empty for a list of one's own."""
-    done = [result for result in results if "failed" not in result]
-    if study not in _VERDICTS or not done:
-        return ""
-    if len(done) < len(results):
-        return f"Only {len(done)} of {len(results)} cells are done: no verdict."
-    return _VERDICTS[study](done)
-
-
-def _mean(result: Mapping[str, Any], term: str) -> float:
-    errors = list(result["yardstick"][term].values())
-    return sum(errors) / len(errors)
-
-
-def _reconstruction(done: Results) -> str:
-    errors = [result["yardstick"]["content"]["relu1_1"] for result in done]
-    rises = sum(later > earlier for earlier, later in pairwise(errors))
-    shown = ", ".join(f"{result['cell']['name']} {error:.3f}" for result, error in zip(done, errors, strict=True))
-    return f"The error at relu1_1, nearest to the pixels, rises in {rises} of {len(done) - 1} steps downwards: {shown}."
-
-
-def _texture(done: Results) -> str:
-    growing = [result for result in done if result["cell"]["name"].startswith(("conv1_1", "to "))]
-    errors = [_mean(result, "style") for result in growing]
-    falls = sum(later < earlier for earlier, later in pairwise(errors))
-    shown = ", ".join(f"{result['cell']['name']} {error:.3f}" for result, error in zip(growing, errors, strict=True))
-    return (
-        f"The mean style error over all layers falls in {falls} of {len(errors) - 1} steps as the set grows: {shown}."
-    )
-
-
-def _ratio(done: Results) -> str:
-    rows: dict[str, list[Mapping[str, Any]]] = {}
-    for result in done:
-        rows.setdefault(result["cell"]["name"].split(" × ")[0], []).append(result)
-    pairs = [pair for row in rows.values() for pair in pairwise(row)]
-    style = sum(_mean(b, "style") < _mean(a, "style") for a, b in pairs)
-    content = sum(_mean(b, "content") > _mean(a, "content") for a, b in pairs)
-    return (
-        f"With more style weight the style error falls in {style} and the content error rises in {content} of "
-        f"{len(pairs)} steps."
-    )
-
-
-def _init(done: Results) -> str:
-    pairs = list(zip(done[::2], done[1::2], strict=True))
-    lower = sum(photo["terms"]["loss"] < noise["terms"]["loss"] for photo, noise in pairs)
-    shown = ", ".join(
-        f"{photo['terms']['loss']:.3f} against {noise['terms']['loss']:.3f} ({photo['cell']['name'].split()[-1]})"
-        for photo, noise in pairs
-    )
-    return f"From the photo the objective is lower in {lower} of {len(pairs)} style weights: {shown}."
-
-
-def _recipes(done: Results) -> str:
-    errors = {result["cell"]["name"]: _mean(result, "style") for result in done}
-    five, sixteen = errors["Gatys et al."], errors["Novak & Nikulin"]
-    holds = "holds" if sixteen < five else "does not hold"
-    best = min(errors, key=lambda name: errors[name])
-    return (
-        f"The claim {holds}: mean style error over all layers {sixteen:.3f} with all 16 convolutions, {five:.3f} with "
-        f"the five. The lowest of all has {best}, {errors[best]:.3f}."
-    )
-
-
-_VERDICTS: dict[str, Callable[[Results], str]] = {
-    "reconstruction": _reconstruction,
-    "texture": _texture,
-    "ratio": _ratio,
-    "init": _init,
-    "recipes": _recipes,
-}
