@@ -76,8 +76,8 @@ def build_module(config: DictConfig, style_image: Tensor) -> StyleTransferModule
     if start is not None:
         _start_from(network, start)
     if config.compile:
-        network.compile()
-        loss.loss_network.compile()
+        network.compile(dynamic=False)  # for sizes that vary it would compile what trips over our padding
+        loss.loss_network.compile(dynamic=False)
     optimizer = config.optimizer
     make_optimizer = instantiate(optimizer.algorithm, _convert_="all")  # plain lists: checkpoints hold no other
     if optimizer.lr_batch_size is not None:
