@@ -39,16 +39,20 @@ def fast_dtype(device: torch.device) -> torch.dtype:
     return torch.float32
 
 
-def keep_large_blocks() -> None:
+def keep_large_blocks(keep: bool = True) -> None:
     """Tell glibc to keep freed large blocks: it would return every large tensor to the kernel and pay
-    the page faults again at the next step (about 5% of a training step). Results are bit-equal."""
+    the page faults again at the next step (about 5% of a training step). Results are bit-equal.
+
+    Args:
+        keep: `False` brings glibc's own habit back, for comparison.
+    """
     if not sys.platform.startswith("linux"):
         return
     m_trim_threshold, m_mmap_threshold = -1, -3
     try:
         libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(m_mmap_threshold, 1 << 30)
-        libc.mallopt(m_trim_threshold, -1)
+        libc.mallopt(m_mmap_threshold, 1 << 30 if keep else 128 << 10)
+        libc.mallopt(m_trim_threshold, -1 if keep else 128 << 10)
     except (OSError, AttributeError):  # another C library, without this habit
         pass
 

@@ -8,7 +8,6 @@ network is a trained one: the gradient of training, for all but its first steps.
 """
 
 import argparse
-import ctypes
 import json
 import platform
 import statistics
@@ -144,7 +143,7 @@ def build_step(
     optimizer = torch.optim.Adam(network.parameters(), 1e-6)  # the weights hardly move: all rounds do the same
 
     def step(photos: Tensor) -> Tensor:
-        _keep_blocks(level >= KEEP_BLOCKS)
+        keep_large_blocks(level >= KEEP_BLOCKS)
         photos = photos.contiguous(memory_format=layout)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             stylized = network(photos)
@@ -161,15 +160,6 @@ def build_step(
         return value.detach()
 
     return network, step
-
-
-def _keep_blocks(keep: bool) -> None:
-    if keep:
-        keep_large_blocks()
-    elif sys.platform.startswith("linux"):
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(-3, 128 << 10)  # glibc's own thresholds
-        libc.mallopt(-1, 128 << 10)
 
 
 def _seconds(call: Callable[[], object], device: torch.device) -> float:

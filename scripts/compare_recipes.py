@@ -22,6 +22,7 @@ from statistics import mean
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tqdm import tqdm
 
+from fst.config import CHECKPOINTS, LAST
 from fst.images import write_atomically
 
 BASELINE = "Adam constant 1e-3"
@@ -77,12 +78,14 @@ def run(recipe: str, seed: int, arguments: argparse.Namespace) -> None:
         *(sys.executable, "-m", "fst.cli", "train", "name=recipe", f"hydra.run.dir={folder}", f"seed={seed}"),
         *(f"style.image={arguments.style}", f"style.size={2 * arguments.size}", f"data.size={arguments.size}"),
         *(f"data.root={arguments.photos}", f"data.val_root={arguments.val}", "data.val_count=24", "data.workers=0"),
-        *(f"trainer.max_steps={steps}", f"val_every={steps // _POINTS}", f"checkpoint_every={steps}"),
+        *(f"trainer.max_steps={steps}", f"val_every={steps // _POINTS}", f"checkpoint_every={steps // _POINTS}"),
         *overrides,
         *arguments.overrides,
     ]
+    if (checkpoint := folder / CHECKPOINTS / LAST).exists():  # it was stopped
+        command.append(f"ckpt_path={checkpoint}")
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "output.txt").open("w") as output:
+    with (folder / "output.txt").open("a") as output:
         environment = os.environ | {"OMP_NUM_THREADS": str(arguments.threads)}
         subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=True, env=environment)
 

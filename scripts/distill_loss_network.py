@@ -17,7 +17,7 @@ It resumes from OUT.pt if that is there.
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -91,7 +91,7 @@ class Pool:
     """Pictures that are being painted against the student: from a photo, a stylized photo or noise towards the Gram
     matrices of a painting at a random set of layers, by gradient steps of equal size on the pixels."""
 
-    def __init__(self, student: LossNetwork, paintings: list[Tensor], styles: list[nn.Module]) -> None:
+    def __init__(self, student: LossNetwork, paintings: list[Tensor], styles: Sequence[nn.Module]) -> None:
         self.student, self.paintings, self.styles = student, paintings, styles
         self.pictures = torch.zeros(POOL, 3, SIZE, SIZE)
         self.left = torch.zeros(POOL, dtype=torch.long)
