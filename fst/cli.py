@@ -4,12 +4,20 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fst import __version__
-from fst.errors import find_cause
+from fst.errors import UserError, find_cause
 from fst.stopping import Interrupted
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fst.inference.stylizer import Stylizer
+
+WEBCAM = "webcam:"  # an input that is a camera
 _EPILOG = """
 train, optimize and compare are Hydra applications: fst train --help lists its groups, fst train … --cfg job prints its
 configuration.
@@ -60,24 +68,53 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     commands.add_parser("train", help="train a style: fst train style.image=PAINTING data.root=PHOTOS")
-
     commands.add_parser("optimize", help="the slow method: fst optimize content=PHOTO style.image=PAINTING")
     commands.add_parser("compare", help="layer sets side by side: fst compare study=recipes content=… style.image=…")
+    _add_stylize(commands.add_parser("stylize", help="pictures and videos: fst stylize photo.jpg -s starry_night"))
+    styles = commands.add_parser("styles", help="list what can be named after -s")
+    styles.set_defaults(run=_styles)
+    _add_evaluate(commands.add_parser("evaluate", help="measure styles: fst evaluate starry_night --photos FOLDER"))
+    _add_export(commands.add_parser("export", help="for other runtimes: fst export starry_night --to onnx"))
+    _add_bench(commands.add_parser("bench", help="how fast the networks are on this machine"))
+    return parser
 
-    stylize = commands.add_parser("stylize", help="stylize pictures: fst stylize photo.jpg -s starry_night")
-    stylize.add_argument("inputs", nargs="+", metavar="INPUT", help="picture, folder or glob")
-    stylize.add_argument("-s", "--style", required=True, help="a name from `fst styles`, or a style file")
+
+def _add_stylize(stylize: argparse.ArgumentParser) -> None:
     stylize.add_argument(
-        "-o", "--output", type=Path, help="file (for one picture) or folder; default: PICTURE-STYLE here"
+        "inputs", nargs="+", metavar="INPUT", help="picture, video, folder, glob, frames/%%05d.png or webcam:0"
     )
-    stylize.add_argument("--size", type=int, help="longer side in pixels to stylize at; default: the picture's own")
-    stylize.add_argument("--strength", type=float, default=1.0, help="0 (the picture) to 1 (the style); default 1")
-    stylize.add_argument("--keep-colors", action="store_true", help="keep the picture's colours")
-    stylize.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
+    style = stylize.add_mutually_exclusive_group(required=True)
+    style.add_argument("-s", "--style", help="a name from `fst styles`, or a style file")
+    style.add_argument("--blend", type=_shares, metavar="A:0.3,B:0.7", help="several styles and their shares")
+    stylize.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        help="file, folder, or frames/%%05d.png for a video's frames; pictures become one video where it is a video "
+        "file; default: INPUT-STYLE here",
+    )
     stylize.add_argument("--force", action="store_true", help="overwrite existing outputs")
+    stylize.add_argument("--size", type=int, help="longer side in pixels to stylize at; default: the picture's own")
+    look = stylize.add_argument_group("look")
+    look.add_argument("--strength", type=float, default=1.0, help="0 (the picture) to 1 (the style); default 1")
+    look.add_argument("--keep-colors", action="store_true", help="keep the picture's colours")
+    look.add_argument("--stroke", type=float, default=1.0, help="size of the brush: 2 is twice as broad; default 1")
+    look.add_argument("--mask", type=Path, help="a picture: white where to stylize, black where not")
+    videos = stylize.add_argument_group("videos")
+    videos.add_argument("--codec", help="h264, hevc, vp9, av1 or any of FFmpeg's; default: h264, vp9 in .webm")
+    videos.add_argument("--quality", type=int, help="0 (the best) to 51, for vp9 and av1 63; default: 20, 24 or 30")
+    videos.add_argument("--pixel-format", help="default: yuv420p; yuv444p where a side is odd")
+    videos.add_argument(
+        "--fps", type=Fraction, help="of pictures that become a video: 24, 29.97, 30000/1001; default 25"
+    )
+    machine = stylize.add_argument_group("machine")
+    machine.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
+    machine.add_argument("--backend", default="auto", help="auto, torch, compile, openvino, onnxruntime; default auto")
+    machine.add_argument("--memory", type=float, metavar="GIB", help="the most to take; default: what is free")
     stylize.set_defaults(run=_stylize)
 
-    evaluate = commands.add_parser("evaluate", help="measure styles: fst evaluate starry_night --photos FOLDER")
+
+def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     evaluate.add_argument("styles", nargs="+", metavar="STYLE", help="a name from `fst styles`, or a style file")
     evaluate.add_argument("--photos", type=Path, required=True, help="folder of photos they never saw")
     evaluate.add_argument("--paintings", type=Path, help="folder of the pictures they were trained on, by name")
@@ -89,17 +126,101 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("-o", "--output", type=Path, default=Path("outputs/evaluation"), help="folder for figures")
     evaluate.set_defaults(run=_evaluate)
 
-    styles = commands.add_parser("styles", help="list what can be named after -s")
-    styles.set_defaults(run=_styles)
-    return parser
+
+def _add_export(export: argparse.ArgumentParser) -> None:
+    export.add_argument("style", metavar="STYLE", help="a name from `fst styles`, or a style file")
+    export.add_argument("--to", required=True, choices=["onnx", "openvino"], help="one .onnx file; or .xml and .bin")
+    export.add_argument("-o", "--output", type=Path, help="file; default: STYLE.onnx or STYLE.xml here")
+    export.add_argument(
+        "--precision",
+        default="fp32",
+        choices=["fp32", "fp16", "int8"],
+        help="fp16 halves the file; int8 is for openvino, quarters it and is faster; default fp32",
+    )
+    export.add_argument("--photos", type=Path, help="folder of photos of the kind to be stylized, for int8")
+    export.add_argument("--force", action="store_true", help="overwrite existing files")
+    export.set_defaults(run=_export)
+
+
+def _add_bench(bench: argparse.ArgumentParser) -> None:
+    sizes = "256x256,512x512,1280x720,1920x1080"
+    bench.add_argument("--sizes", default=sizes, help=f"in pixels; default {sizes}")
+    bench.add_argument("--networks", type=_names, help="of conf/model (default: all), or styles")
+    bench.add_argument("--backends", type=_names, help="torch,compile,openvino,onnxruntime; default: all but compile")
+    bench.add_argument("--rounds", type=int, default=5, help="how often each is timed; default 5")
+    bench.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
+    bench.add_argument("--json", type=Path, help="write the figures there")
+    bench.set_defaults(run=_bench)
+
+
+def _names(text: str) -> list[str]:
+    return text.split(",")
+
+
+def _shares(text: str) -> dict[str, float]:
+    pairs = (part.rpartition(":") for part in text.split(","))
+    return {name: float(share) for name, _, share in pairs}  # argparse reports a ValueError
 
 
 def _stylize(options: argparse.Namespace) -> int:
+    from fst.images import read_image
     from fst.inference.jobs import stylize_all
     from fst.inference.stylizer import Stylizer
+    from fst.inference.video import VideoOptions
 
-    stylizer = Stylizer(options.style, options.device, options.size, options.strength, options.keep_colors)
-    return stylize_all(stylizer, options.inputs, options.output, options.force)
+    def open_style(style: str | dict[str, float]) -> Stylizer:
+        look = {name: getattr(options, name) for name in ("size", "strength", "keep_colors", "stroke")}
+        return Stylizer(style, options.device, memory=options.memory, backend=options.backend, **look)
+
+    if options.inputs[0].startswith(WEBCAM):
+        return _show_camera(options, open_style)
+    video_options = VideoOptions(options.codec, options.quality, options.pixel_format, options.fps)
+    mask = read_image(options.mask) if options.mask else None
+    stylizer = open_style(options.blend or options.style)
+    status = stylize_all(stylizer, options.inputs, options.output, options.force, video_options, mask)
+    print(f"backend: {stylizer.backends[0].name} on {stylizer.device}", file=sys.stderr)
+    return status
+
+
+def _show_camera(options: argparse.Namespace, open_style: "Callable[[str], Stylizer]") -> int:
+    from fst.inference.live import Live, show_camera
+    from fst.inference.style_file import list_styles
+
+    if options.blend or options.mask or options.output or len(options.inputs) > 1:
+        raise UserError(f"{WEBCAM}: one camera and -s STYLE, without --blend, --mask or -o")
+    styles = list(list_styles())
+    if options.style not in styles:
+        styles.insert(0, options.style)
+    try:
+        show_camera(options.inputs[0].removeprefix(WEBCAM), Live(open_style, styles, options.style))
+    except KeyboardInterrupt:
+        print()
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    import json
+
+    from fst.files import write_atomically
+    from fst.inference.bench import bench, parse_sizes, table
+
+    result = bench(options.networks, options.backends, parse_sizes(options.sizes), options.rounds, options.device)
+    print(f"{result['machine']}\n{table(result['rows'])}")
+    if options.json:
+        write_atomically(options.json, json.dumps(result, indent=2).encode())
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from fst.inference.export import SUFFIXES, export_style
+    from fst.inference.style_file import find_style
+
+    style = find_style(options.style)
+    output = options.output or Path(style.stem + SUFFIXES[options.to][0])
+    similarity = export_style(style, options.to, output, options.precision, options.photos, options.force)
+    print(output)
+    print("PSNR to PyTorch: " + ", ".join(f"{psnr:.1f} dB at {size}" for size, psnr in similarity.items()))
+    return 0
 
 
 def _evaluate(options: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """Pictures and style files made on the spot, and the lab's real weights and photos where they are there."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("lab"):
             item.add_marker(pytest.mark.skip(reason=f"no lab files at {LAB}; FST_LAB=FOLDER names them"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """In place of the user's."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FST_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -81,7 +82,7 @@ def test_two_inputs_never_share_an_output(folder: Path, style_file: Path, capsys
         (["missing.jpg"], "missing.jpg: no such file"),
         (["in/*.tiff"], "in/*.tiff: matches nothing"),
         (["empty"], "empty: no pictures in it"),
-        (["in/a.jpg", "in/b.png", "-o", "one.png"], "-o one.png is one file for 2 pictures"),
+        (["in/a.jpg", "in/b.png", "-o", "one.png"], "-o one.png is one file for 2 inputs"),
         (["in/a.jpg", "-o", "a.jpg/b.png"], "cannot be written"),
         (["in/a.jpg", "--strength", "2"], "strength is 2"),
         (["in/a.jpg", "--device", "abacus"], "no device 'abacus'"),
@@ -98,6 +99,34 @@ def test_mistakes_are_one_line(
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("fst: ")
     assert message in line
+
+
+def test_the_looks(folder: Path, style_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("L", (8, 8)).save("black.png")
+    assert main(["stylize", "in/b.png", "-s", str(style_file), "--mask", "black.png", "-o", "masked.png"]) == 0
+    assert np.array_equal(np.asarray(Image.open("masked.png")), np.asarray(Image.open("in/b.png")))
+    assert main(["stylize", "in/b.png", "--blend", f"{style_file}:1,{style_file}:2", "-o", "blend.png"]) == 0
+    assert main(["stylize", "in/b.png", "-s", str(style_file), "-o", "one.png"]) == 0
+    assert np.abs(np.asarray(Image.open("blend.png")).astype(int) - np.asarray(Image.open("one.png"))).max() <= 1
+    look = ["--stroke", "1.5", "--strength", "0.5", "--keep-colors", "--memory", "8"]
+    assert main(["stylize", "in/b.png", "-s", str(style_file), *look, "-o", "look.png"]) == 0
+    assert Image.open("look.png").size == (40, 30)
+    assert "backend: torch on " in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["stylize", "in/b.png", "--blend", "tiny"])
+    assert "argument --blend: invalid" in capsys.readouterr().err
+
+
+def test_a_camera_that_is_not_there_is_one_line(
+    folder: Path, style_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("webbrowser.open", lambda _: False)
+    assert main(["stylize", "webcam:77", "-s", str(style_file)]) == 1
+    output = capsys.readouterr()
+    assert output.out.startswith("http://127.0.0.1:")
+    assert output.err.startswith("fst: webcam:77: no picture from there")
+    assert main(["stylize", "webcam:0", "-s", str(style_file), "-o", "live.mp4"]) == 2
+    assert "one camera and -s STYLE" in capsys.readouterr().err
 
 
 def test_styles_lists_names(folder: Path, style_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,7 +162,7 @@ def test_stylize_imports_neither_lightning_nor_hydra(folder: Path, style_file: P
 import sys
 from fst.cli import main
 assert main(["stylize", "in/a.jpg", "-s", sys.argv[1]]) == 0
-heavy = {"pytorch_lightning", "lightning", "hydra", "omegaconf", "torchvision", "tensorboard"}
+heavy = {"pytorch_lightning", "lightning", "hydra", "omegaconf", "torchvision", "tensorboard", "av"}
 print("imported:", sorted(heavy & set(sys.modules)))
 """
     environment = os.environ | {"PYTHONPATH": str(Path(fst.__file__).parents[1])}

@@ -13,8 +13,9 @@ from torch import Tensor
 from fst.errors import RunError, UserError
 from fst.hardware import fast_dtype, free_memory, keep_large_blocks, pick_device, used_memory
 from fst.images import flatten_alpha, from_uint8, keep_colors, resize_longer_side, to_uint8
+from fst.inference.backends import open_backend
 from fst.inference.bands import memory_needed, paint_in_bands
-from fst.inference.style_file import find_style, load_style
+from fst.inference.style_file import find_style
 
 Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
 _ROWS = 512  # of a picture at a time, where each pixel is worked on by itself
@@ -37,9 +38,11 @@ class Stylizer:
         stroke: size of the brush: the picture is stylized at 1/`stroke` of its size and scaled back.
         memory: the most that this process may take, in GiB; `None` is what the machine has free. A picture that needs
             more is done in bands: the same result, more slowly.
+        backend: what runs the network: `auto`, `torch`, `compile`, `openvino` or `onnxruntime`, see `open_backend`.
+            Bands are always done by `torch`.
 
     Raises:
-        UserError: no such style or device, a damaged file, an argument out of range.
+        UserError: no such style, device or backend, a damaged file, an argument out of range.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Stylizer:
         keep_colors: bool = False,
         stroke: float = 1.0,
         memory: float | None = None,
+        backend: str = "auto",
     ) -> None:
         if not 0 <= strength <= 1:
             raise UserError(f"strength is {strength}; it goes from 0 (the picture) to 1 (the style)")
@@ -63,9 +67,9 @@ class Stylizer:
             raise UserError(f"the shares of a blend are {list(shares.values())}; give styles with shares above 0")
         keep_large_blocks()
         self.device = pick_device(device)
-        loaded = [load_style(find_style(name)) for name in shares]
-        self.infos = [info for _, info in loaded]
-        self.networks = [network.to(self.device) for network, _ in loaded]
+        self.backends = [open_backend(backend, find_style(name), self.device) for name in shares]
+        self.infos = [opened.info for opened in self.backends]
+        self.networks = [opened.network for opened in self.backends]
         self._shares = [share / sum(shares.values()) for share in shares.values()]
         self.size, self.strength, self.keep_colors, self.stroke = size, strength, keep_colors, stroke
         self._ceiling = None if memory is None else round(memory * 2**30)
@@ -149,15 +153,8 @@ class Stylizer:
         return painted[0] if len(painted) == 1 else _by_rows(self._mix, *painted)
 
     def _blend(self, content: Tensor) -> Tensor:
-        height, width = content.shape[-2:]
-        content = content.to(torch.float32, memory_format=torch.channels_last)
-        try:
-            with torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
-                return self._mix(*(network(content) for network in self.networks))
-        except (RuntimeError, MemoryError) as error:
-            if isinstance(error, MemoryError) or "memory" in str(error):
-                raise RunError(f"not enough memory for {width}×{height} pixels; try a smaller size") from error
-            raise
+        content = content.float()
+        return self._mix(*(backend(content) for backend in self.backends))
 
     def _mix(self, *painted: Tensor) -> Tensor:
         if len(painted) == 1:

@@ -16,7 +16,7 @@ class InstanceNorm(nn.InstanceNorm2d):
     ones. Batch normalisation of one picture is the same arithmetic, and its kernel keeps the layout.
     """
 
-    plain = False
+    plain = False  # see `plain_form`
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, affine=True)
@@ -136,9 +136,8 @@ class TransformNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """`(B, 3, H, W)` in [0, 1], any H and W from 16 up, to stylized pictures of exactly the same size."""
+        refuse_small(images)
         height, width = images.shape[-2:]
-        if min(height, width) < LEAST_SIDE:
-            raise UserError(f"a {width}×{height} picture is too small to stylize: at least {LEAST_SIDE}×{LEAST_SIDE}")
         # What reflection adds for the strides is cut off again.
         x = F.pad(images, (0, -width % self.multiple, 0, -height % self.multiple), mode="reflect")
         first, *body, last = self.layers
@@ -150,6 +149,21 @@ class TransformNetwork(nn.Module):
         with torch.autocast(images.device.type, enabled=False):
             y = last(x.float())[..., :height, :width] / 2 + 0.5
         return y if self.training else y.clamp(0, 1)
+
+
+def refuse_small(images: Tensor) -> None:
+    """Raises a `UserError` for pictures `(B, 3, H, W)` too small for a transform network."""
+    height, width = images.shape[-2:]
+    if min(height, width) < LEAST_SIDE:
+        raise UserError(f"a {width}×{height} picture is too small to stylize: at least {LEAST_SIDE}×{LEAST_SIDE}")
+
+
+def plain_form(network: TransformNetwork) -> TransformNetwork:
+    """The network itself, its layers from now on as any runtime knows them instead of as they are fast here."""
+    for layer in network.modules():
+        if isinstance(layer, InstanceNorm | UpsampledConvolution | PicturingConvolution):
+            layer.plain = True
+    return network
 
 
 def _stage(convolution: nn.Conv2d, norm: type[nn.Module]) -> tuple[nn.Module, ...]:

@@ -11,6 +11,7 @@ from fst.networks.transform import (
     UnshuffleNetwork,
     UpsampledConvolution,
     build_transform_network,
+    plain_form,
 )
 
 
@@ -118,6 +119,23 @@ def test_convolution_before_upsampling_is_the_one_after_it(side: tuple[int, int]
 def test_picturing_convolution_is_a_plain_one(side: tuple[int, int]) -> None:
     plain = nn.Conv2d(5, 3, 9, padding=4, padding_mode="reflect")
     _assert_same_convolution(PicturingConvolution(5, 3, 9), plain, side)
+
+
+@pytest.mark.parametrize("arguments", [{"architecture": "johnson", "blocks": 1}, {"architecture": "unshuffle"}])
+def test_the_plain_form_gives_the_same(arguments: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    network = build_transform_network(**arguments, width=4).eval()
+    images = torch.rand(2, 3, 61, 90)
+    fast = network(images)
+
+    def refused(*_: object, **__: object) -> None:
+        raise AssertionError("not plain")
+
+    monkeypatch.setattr("fst.networks.transform._add_taps", refused)
+    monkeypatch.setattr(F, "batch_norm", refused)
+    if arguments["architecture"] == "johnson":  # the other shuffles by design
+        monkeypatch.setattr(F, "pixel_shuffle", refused)
+    torch.testing.assert_close(plain_form(network)(images), fast, rtol=1e-4, atol=1e-5)
 
 
 def test_channels_last_stays_so() -> None:

@@ -1,0 +1,241 @@
+"""`fst bench`: how fast each network is through each backend, beside a plain eager one in the same run."""
+
+import multiprocessing
+import os
+import platform
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+from tqdm import tqdm
+
+from fst.errors import UserError
+from fst.hardware import fast_dtype, keep_large_blocks, peak_memory_mib, pick_device
+from fst.images import read_image, resize_longer_side, to_tensor
+from fst.inference.backends import installed_backends, open_backend
+from fst.inference.style_file import (
+    StyleFileError,
+    StyleInfo,
+    find_style,
+    list_styles,
+    load_style,
+    read_info,
+    save_style,
+)
+from fst.networks.transform import LEAST_SIDE, build_transform_network, plain_form
+from fst.resources import find_style_image, resource_folder
+
+PLAIN = "plain eager fp32"  # as the peers run it: the unit of all ratios, with the network `johnson`
+PLAIN_NETWORK = "johnson"
+_MOMENT = 0.3  # seconds
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network through one backend at one size.
+
+    Attributes:
+        median_ms: of the rounds; `spread` is the slowest by the fastest.
+        ratio: how many times as fast as the plain eager network `johnson` at this size.
+        psnr: to this network in float32, in dB; infinite if equal.
+        peak_mib: the most memory of a process that does nothing else, all included.
+    """
+
+    network: str
+    backend: str
+    size: str
+    median_ms: float
+    spread: float
+    fps: float
+    ratio: float
+    psnr: float
+    peak_mib: float
+
+
+@dataclass(frozen=True)
+class _Case:
+    network: str
+    style: Path
+    backend: str
+    width: int
+    height: int
+    device: str
+
+    def open(self) -> Callable[[], Tensor]:
+        """What is timed: a picture in float32 on the device to its stylized self, there again."""
+        device = pick_device(self.device)
+        picture = _test_picture(self.width, self.height).to(device)
+        if self.backend == PLAIN:
+            network = plain_form(load_style(self.style)[0]).to(device)
+            network.to(memory_format=torch.contiguous_format)
+            picture = picture.contiguous()
+            return lambda: network(picture)
+        paint = open_backend(self.backend, self.style, device)
+        return lambda: paint(picture)
+
+    def seconds(self, call: Callable[[], Tensor]) -> float:
+        """Of one call: the median of as many as fit into a moment, as in a stream of pictures."""
+        keep_large_blocks(self.backend != PLAIN)  # the peers do not
+        device = pick_device(self.device)
+        times: list[float] = []
+        with torch.inference_mode():
+            call()  # what ran before has emptied the caches
+            while sum(times) < _MOMENT:
+                start = time.perf_counter()
+                call()
+                if device.type == "cuda":
+                    torch.cuda.synchronize()
+                times.append(time.perf_counter() - start)
+        return statistics.median(times)
+
+
+def bench(
+    networks: Sequence[str] | None,
+    backends: Sequence[str] | None,
+    sizes: Sequence[tuple[int, int]],
+    rounds: int,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Time all combinations in turn, `rounds` times, and measure the memory of each in a process of its own.
+
+    Args:
+        networks: of `conf/model`, or styles; `None` is all of the former.
+        backends: `None` is all that are installed, without `compile`.
+        sizes: width and height in pixels.
+
+    Returns:
+        `machine`, `versions` and `rows`, a dict for each `Row`.
+
+    Raises:
+        UserError: no such network, backend or device.
+    """
+    if rounds < 1:
+        raise UserError(f"rounds is {rounds}; at least one")
+    known = installed_backends()
+    if unknown := set(backends or ()) - set(known):
+        raise UserError(f"no backend {', '.join(sorted(unknown))}; installed are {', '.join(known)}")
+    backends = backends or [name for name in known if name != "compile"]  # which takes a minute for each size
+    with tempfile.TemporaryDirectory() as folder:
+        styles = {name: _style_of(name, Path(folder)) for name in networks or _model_names()}
+        plain = styles.get(PLAIN_NETWORK) or _style_of(PLAIN_NETWORK, Path(folder))
+        rows: list[Row] = []
+        steps = len(sizes) * (1 + len(styles) * len(backends))
+        with tqdm(total=steps * (rounds + 1), unit="picture", leave=False) as progress:
+            for width, height in sizes:
+                cases = [_Case(PLAIN_NETWORK, plain, PLAIN, width, height, device)]
+                for name, style in styles.items():
+                    cases += [_Case(name, style, backend, width, height, device) for backend in backends]
+                rows += _measure(cases, rounds, progress)
+    return {"machine": _machine(pick_device(device)), "rows": [asdict(row) for row in rows]}
+
+
+def _measure(cases: list[_Case], rounds: int, progress: tqdm) -> list[Row]:
+    """All cases of one size, in turn."""
+    memory = []
+    for case in cases:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            memory.append(process.submit(_peak_memory, case).result())
+        progress.update()
+    calls = [case.open() for case in cases]
+    references = {case.style: _reference(case) for case in cases}
+    similarity = [_psnr(call(), references[case.style]) for case, call in zip(cases, calls, strict=True)]
+    times: list[list[float]] = [[] for _ in cases]
+    for _ in range(rounds):
+        for case, call, taken in zip(cases, calls, times, strict=True):
+            taken.append(case.seconds(call))
+            progress.update()
+    unit = statistics.median(times[0])
+    rows = []
+    for case, taken, psnr, peak in zip(cases, times, similarity, memory, strict=True):
+        median = statistics.median(taken)
+        spread, size = max(taken) / min(taken), f"{case.width}x{case.height}"
+        rows.append(Row(case.network, case.backend, size, 1000 * median, spread, 1 / median, unit / median, psnr, peak))
+    return rows
+
+
+def _peak_memory(case: _Case) -> float:
+    case.seconds(case.open())
+    return peak_memory_mib(pick_device(case.device))
+
+
+@torch.inference_mode()
+def _reference(case: _Case) -> Tensor:
+    return load_style(case.style)[0](_test_picture(case.width, case.height))
+
+
+def _psnr(picture: Tensor, reference: Tensor) -> float:
+    return float(-10 * (picture.float().cpu() - reference).square().mean().log10())
+
+
+def _test_picture(width: int, height: int) -> Tensor:
+    picture = resize_longer_side(read_image(find_style_image("woodcut_sea")), max(width, height))
+    return to_tensor(picture.convert("RGB").resize((width, height)))
+
+
+def _model_names() -> list[str]:
+    return sorted(path.stem for path in (resource_folder("conf") / "model").glob("*.yaml"))
+
+
+def _style_of(name: str, folder: Path) -> Path:
+    """A style file with that network: a trained one if there is any, for a random network's PSNR says little."""
+    if name not in _model_names():
+        try:
+            return find_style(name)
+        except StyleFileError as error:
+            known = ", ".join([*_model_names(), *list_styles()])
+            raise UserError(f"no network or style '{name}'; there are {known}") from error
+    arguments = yaml.safe_load((resource_folder("conf") / "model" / f"{name}.yaml").read_text())
+    architecture = arguments.pop("architecture")
+    del arguments["init_from"]
+    for style in list_styles().values():
+        try:
+            info = read_info(style)
+        except StyleFileError:
+            continue
+        if (info.architecture, dict(info.arguments)) == (architecture, arguments):
+            return style
+    torch.manual_seed(0)
+    network = build_transform_network(architecture, **arguments)
+    save_style(folder / f"{name}.safetensors", network, StyleInfo(name, architecture, arguments))
+    return folder / f"{name}.safetensors"
+
+
+def _machine(device: torch.device) -> str:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    cores = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    return f"{name}, {cores}, {str(fast_dtype(device)).removeprefix('torch.')}, torch {torch.__version__}"
+
+
+def table(rows: Iterable[dict[str, Any]]) -> str:
+    """For people to read."""
+    head = f"{'size':>10}  {'network':<14} {'backend':<18} {'ratio':>7} {'ms':>9} {'spread':>6} {'fps':>7}"
+    lines = [f"{head} {'PSNR':>6} {'MiB':>6}"]
+    for row in rows:
+        name = f"{row['size']:>10}  {row['network']:<14} {row['backend']:<18}"
+        speed = f"{row['ratio']:6.2f}× {row['median_ms']:9.1f} {row['spread']:6.2f} {row['fps']:7.1f}"
+        lines.append(f"{name} {speed} {row['psnr']:6.1f} {row['peak_mib']:6.0f}")
+    return "\n".join(lines)
+
+
+def parse_sizes(text: str) -> list[tuple[int, int]]:
+    """`1280x720,256x256` as widths and heights.
+
+    >>> parse_sizes("1280x720,256x256")
+    [(1280, 720), (256, 256)]
+
+    Raises:
+        UserError: not such a list, or a side below 16 pixels.
+    """
+    sizes = [tuple(map(int, match)) for match in re.findall(r"(?:^|,)(\d+)x(\d+)(?=,|$)", text)]
+    if len(sizes) != text.count(",") + 1 or min(min(size) for size in sizes) < LEAST_SIDE:
+        raise UserError(f"sizes are WIDTHxHEIGHT,… of at least {LEAST_SIDE} pixels a side; this is '{text}'")
+    return [(width, height) for width, height in sizes]

@@ -1,0 +1,223 @@
+"""A style for other runtimes: its network for any batch, height and width, as ONNX or as OpenVINO's IR."""
+
+import importlib.util
+import logging
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import ImageOps
+from torch import Tensor
+
+import fst
+from fst.errors import RunError, UserError
+from fst.files import written_atomically
+from fst.images import find_images, flatten_alpha, read_image, read_tensor, to_tensor
+from fst.inference.style_file import load_style
+from fst.networks.transform import LEAST_SIDE, TransformNetwork, plain_form
+from fst.resources import find_style_image
+
+Painter = Callable[[Tensor], Tensor]  # `(B, 3, H, W)` floats in [0, 1] to the same
+
+SUFFIXES = {"onnx": (".onnx",), "openvino": (".xml", ".bin")}
+LEAST_PSNR = {"fp32": 40.0, "fp16": 40.0, "int8": 30.0}  # dB, to PyTorch in float32
+_EXTRAS = {
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("onnx", "onnxscript", "openvino"),
+    "int8": ("nncf",),
+}
+_CHECKED_SIZES = ((61, 90), (127, 33), (255, 341))  # height, width: none that the strides divide
+_CALIBRATION = 24  # photos
+_CALIBRATION_SIDE = 256  # pixels
+
+
+def missing_packages(extra: str) -> list[str]:
+    """Those of an extra that are not installed."""
+    return [name for name in _EXTRAS[extra] if importlib.util.find_spec(name) is None]
+
+
+def require(extra: str) -> None:
+    """Raises a `UserError` with the command that installs an extra, unless it is installed."""
+    if missing := missing_packages(extra):
+        raise UserError(f"{extra} needs {', '.join(missing)}: pip install 'fst[{extra}]'")
+
+
+def to_onnx(style: Path) -> bytes:
+    """The style as an ONNX model in float32, its description in the metadata.
+
+    Raises:
+        StyleFileError: it cannot be read.
+    """
+    import onnx
+
+    network, info = load_style(style)
+    program = torch.onnx.export(
+        plain_form(network),
+        (torch.zeros(2, 3, 61, 90),),
+        input_names=["images"],
+        output_names=["stylized"],
+        dynamic_shapes=({0: "batch", 2: "height", 3: "width"},),
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None
+    model = program.model_proto
+    graph = model.graph
+    for part in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        part.ClearField("metadata_props")  # the exporter's diary
+    graph.output[0].type.CopyFrom(graph.input[0].type)  # in place of formulas for the same size
+    pictures = f"float32 (batch, 3, height, width), RGB in [0, 1], sides from {LEAST_SIDE} pixels up"
+    description = {"style": info.name, "architecture": info.architecture, "fst": fst.__version__}
+    onnx.helper.set_model_props(model, description | {"images": pictures, "stylized": "as images, of the same size"})
+    return model.SerializeToString()
+
+
+def run_onnx(model: bytes) -> Painter:
+    """An ONNX model on the CPU."""
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(None, {"images": images.contiguous().numpy()})[0])
+
+
+def run_openvino(model: bytes, weights: bytes = b"", dtype: torch.dtype = torch.float32) -> Painter:
+    """An ONNX model, or OpenVINO's XML and weights, on the CPU; `dtype` is that of the work."""
+    openvino = _import_openvino()
+    core = openvino.Core()
+    steps = openvino.preprocess.PrePostProcessor(core.read_model(model, weights))
+    for end in (steps.input(), steps.output()):  # pictures as they lie in memory here: nobody copies them
+        end.tensor().set_layout(openvino.Layout("NHWC"))
+        end.model().set_layout(openvino.Layout("NCHW"))
+    options = {
+        "INFERENCE_PRECISION_HINT": "bf16" if dtype == torch.bfloat16 else "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+    }
+    compiled = core.compile_model(steps.build(), "CPU", options)
+
+    def paint(images: Tensor) -> Tensor:
+        pixels = images.permute(0, 2, 3, 1).contiguous().numpy()
+        return torch.from_numpy(compiled(pixels, share_inputs=True)[0]).permute(0, 3, 1, 2)
+
+    return paint
+
+
+def _import_openvino() -> Any:
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # or imports report to their makers
+    import openvino
+    import openvino.preprocess
+
+    return openvino
+
+
+def export_style(
+    style: Path, to: str, output: Path, precision: str = "fp32", photos: Path | None = None, force: bool = False
+) -> dict[str, float]:
+    """Write a style for another runtime, if what it paints there is what it paints here.
+
+    Args:
+        to: `onnx` (one file) or `openvino` (`.xml` and `.bin`).
+        precision: of the stored weights, `fp32` or `fp16`; or `int8` for both weights and work, with OpenVINO only.
+        photos: folder of photos of the kind to be stylized, from which int8 takes its ranges.
+        force: overwrite existing files.
+
+    Returns:
+        PSNR to PyTorch in float32 in dB, by size of picture.
+
+    Raises:
+        UserError: an extra is missing, a wrong suffix, an existing file, an argument that does not fit.
+        StyleFileError: the style cannot be read.
+        RunError: the PSNR is too low (nothing is written then), or the files cannot be written.
+    """
+    require(to)
+    suffixes = SUFFIXES[to]
+    if output.suffix != suffixes[0]:
+        raise UserError(f"{output}: {to} is written to a {suffixes[0]} file")
+    for path in map(output.with_suffix, suffixes):
+        if path.exists() and not force:
+            raise UserError(f"{path} exists; --force overwrites it")
+    if (precision == "int8") != (photos is not None):
+        raise UserError("int8 and only int8 takes its ranges from photos: --precision int8 --photos FOLDER")
+    if precision == "int8" and to == "onnx":
+        raise UserError("int8 is for --to openvino: with ONNX Runtime it is slower than fp32")
+    if precision == "int8":
+        require("int8")
+    contents = _convert(to_onnx(style), to, precision, photos)
+    network, _ = load_style(style)
+    run = run_onnx if to == "onnx" else run_openvino
+    similarity = _compare(network, run(*contents))
+    if not min(similarity.values()) >= LEAST_PSNR[precision]:  # nor NaN
+        raise RunError(
+            f"{output} not written: in {precision} it differs too much from PyTorch, {min(similarity.values()):.1f} dB"
+            f" where {LEAST_PSNR[precision]:.0f} are wanted"
+        )
+    with ExitStack() as together:
+        for suffix, content in zip(suffixes, contents, strict=True):
+            together.enter_context(written_atomically(output.with_suffix(suffix))).write_bytes(content)
+    return similarity
+
+
+def _convert(model: bytes, to: str, precision: str, photos: Path | None) -> list[bytes]:
+    """An ONNX model as the contents of the files of another format or precision."""
+    if to == "onnx":
+        return [_half_onnx(model) if precision == "fp16" else model]
+    openvino = _import_openvino()
+    ir = openvino.Core().read_model(model)
+    if photos is not None:
+        ir = _quantize(ir, photos)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "style.xml")
+        openvino.save_model(ir, path, compress_to_fp16=precision == "fp16")
+        return [path.with_suffix(suffix).read_bytes() for suffix in SUFFIXES[to]]
+
+
+def _half_onnx(model: bytes) -> bytes:
+    """The weights in float16, cast when a runtime loads them: half the file, and what OpenVINO does, too."""
+    import onnx
+
+    half = onnx.load_from_string(model)
+    for tensor in half.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            values, name = onnx.numpy_helper.to_array(tensor).astype(np.float16), tensor.name
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, f"{name}_half"))
+            half.graph.node.insert(0, onnx.helper.make_node("Cast", [tensor.name], [name], to=onnx.TensorProto.FLOAT))
+    return half.SerializeToString()
+
+
+def _quantize(ir: Any, photos: Path) -> Any:
+    """An OpenVINO model in int8, with the ranges that photos give (NNCF's post-training quantisation)."""
+    import nncf
+
+    found = find_images(photos)
+    if not found:
+        raise UserError(f"{photos}: no photos in it or below it")
+    chosen = found[:: max(1, len(found) // _CALIBRATION)][:_CALIBRATION]
+    squares = (ImageOps.fit(flatten_alpha(read_image(path)), (_CALIBRATION_SIDE, _CALIBRATION_SIDE)) for path in chosen)
+    pictures = [to_tensor(square).contiguous().numpy() for square in squares]
+    convolutions = [op.get_friendly_name() for op in ir.get_ordered_ops() if op.get_type_name() == "Convolution"]
+    # The ends meet pixels, and instance norms (MVN) in int8 cost 10 dB and gain no time.
+    precise = nncf.IgnoredScope(names=[convolutions[0], convolutions[-1]], types=["MVN"], validate=False)
+    nncf.set_log_level(logging.ERROR)
+    with redirect_stdout(sys.stderr):  # its progress bars
+        return nncf.quantize(ir, nncf.Dataset(pictures), subset_size=len(pictures), ignored_scope=precise)
+
+
+@torch.inference_mode()
+def _compare(network: TransformNetwork, paint: Painter) -> dict[str, float]:
+    """PSNR in dB by size, of a picture and its mirror image."""
+    picture = read_tensor(find_style_image("woodcut_sea"))
+    similarity = {}
+    for height, width in _CHECKED_SIZES:
+        images = F.interpolate(picture, (height, width), mode="bicubic", antialias=True).clamp(0, 1)
+        images = torch.cat([images, images.flip(3)])
+        similarity[f"{width}×{height}"] = float(-10 * (paint(images) - network(images)).square().mean().log10())
+    return similarity

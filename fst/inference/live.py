@@ -1,0 +1,238 @@
+"""A camera, stylized live on a page of this machine's own: newest frame first, late ones are dropped."""
+
+import json
+import sys
+import threading
+import time
+import webbrowser
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import av
+import numpy as np
+from PIL import Image
+
+from fst.errors import RunError, UserError
+
+_PAGE = Path(__file__).with_name("live.html")
+_CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}"), "win32": ("dshow", "video={}")}
+_JPEG_QUALITY = 85  # of the page's pictures
+_HEARTBEAT = 1.0  # seconds after which a waiting thread looks whether it should end
+
+Item = TypeVar("Item")
+
+
+class Newest(Generic[Item]):
+    """A place for one item: the newest takes it, and a reader never gets the same one twice."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._item: Item | None = None
+        self._number = 0
+
+    def put(self, item: Item) -> None:
+        with self._changed:
+            self._item, self._number = item, self._number + 1
+            self._changed.notify_all()
+
+    def get(self, seen: int = 0, timeout: float = _HEARTBEAT) -> tuple[Item | None, int]:
+        """The newest item after number `seen`, and its number; `None` if none came in `timeout` seconds."""
+        with self._changed:
+            newer = self._changed.wait_for(lambda: self._number > seen, timeout)
+            return (self._item, self._number) if newer else (None, seen)
+
+
+def read_camera(source: str) -> Iterator[np.ndarray]:
+    """Frames as uint8 `(H, W, 3)`, for as long as there are any.
+
+    Args:
+        source: a camera's number (a name on Windows), or a video file, which is played over and over at its own pace.
+
+    Raises:
+        RunError: it cannot be opened, or gives no frames.
+    """
+    is_file = Path(source).is_file()
+    kind, pattern = _CAMERAS.get(sys.platform, _CAMERAS["linux"])
+    address = source if is_file else pattern.format(source)
+    try:
+        while True:
+            with av.open(address, format=None if is_file else kind) as container:
+                start = time.monotonic()
+                for frame in container.decode(video=0):
+                    if is_file:
+                        time.sleep(max(0.0, start + float(frame.time or 0) - time.monotonic()))
+                    yield frame.to_ndarray(format="rgb24")
+            if not is_file:
+                raise RunError(f"webcam:{source}: the camera was switched off")
+    except (OSError, ValueError, IndexError) as error:  # FFmpeg's errors are OSErrors or ValueErrors
+        raise RunError(f"webcam:{source}: no picture from there ({error})") from error
+
+
+@dataclass
+class Live:
+    """What is shown, and what its page says of it.
+
+    Attributes:
+        open_style: a style's name to what stylizes a frame.
+        styles: names to switch between.
+        style: the one in use.
+    """
+
+    open_style: Callable[[str], Callable[[np.ndarray], np.ndarray]]
+    styles: Sequence[str]
+    style: str
+
+    def __post_init__(self) -> None:
+        self.pictures: Newest[bytes] = Newest()  # JPEG
+        self.latency = 0.0  # seconds from the camera's frame to its picture
+        self.error: Exception | None = None
+        self._frames: Newest[tuple[float, np.ndarray]] = Newest()
+        self._done: deque[float] = deque(maxlen=30)  # when the last pictures were
+        self._stylize = {self.style: self.open_style(self.style)}
+        self._stopped = threading.Event()
+
+    def run(self, frames: Iterator[np.ndarray]) -> None:
+        """Stylize `frames` until `stop`, or until they fail.
+
+        Raises:
+            RunError, UserError: the frames', or the style's.
+        """
+        threading.Thread(target=self._capture, args=(frames,), daemon=True).start()
+        seen = 0
+        while not self._stopped.is_set():
+            taken, seen = self._frames.get(seen)
+            if self.error is not None:
+                raise self.error
+            if taken is None:
+                continue
+            moment, frame = taken
+            buffer = BytesIO()
+            Image.fromarray(self._stylize[self.style](frame)).save(buffer, "JPEG", quality=_JPEG_QUALITY)
+            self.latency = time.monotonic() - moment
+            self._done.append(time.monotonic())
+            self.pictures.put(buffer.getvalue())
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def state(self) -> dict[str, Any]:
+        """For the page: style, styles, frames a second, latency in milliseconds."""
+        done = list(self._done)
+        rate = (len(done) - 1) / (done[-1] - done[0]) if len(done) > 1 else 0.0
+        return {
+            "style": self.style,
+            "styles": list(self.styles),
+            "fps": round(rate, 1),
+            "latency_ms": round(1000 * self.latency),
+        }
+
+    def switch(self, style: str) -> None:
+        """Use another style from the next frame on.
+
+        Raises:
+            UserError: not one of `styles`, or a damaged file.
+        """
+        if style not in self.styles:
+            raise UserError(f"no style '{style}'; there are {', '.join(self.styles)}")
+        if style not in self._stylize:
+            self._stylize[style] = self.open_style(style)
+        self.style = style
+
+    def _capture(self, frames: Iterator[np.ndarray]) -> None:
+        try:
+            for frame in frames:
+                self._frames.put((time.monotonic(), frame))
+                if self._stopped.is_set():
+                    return
+        except Exception as error:  # raised where the work is waited for
+            self.error = error
+
+
+def page_server(live: Live) -> ThreadingHTTPServer:
+    """The page on a free port of the loopback address: `/`, `/pictures` (MJPEG), `/state`, and POST `/style/NAME`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self._refused():
+                return
+            if self.path == "/pictures":
+                self._stream()
+            elif self.path == "/state":
+                self._reply("application/json", json.dumps(live.state()).encode())
+            elif self.path == "/":
+                self._reply("text/html; charset=utf-8", _PAGE.read_bytes())
+            else:
+                self.send_error(HTTPStatus.NOT_FOUND)
+
+        def do_POST(self) -> None:
+            if self._refused():
+                return
+            try:
+                live.switch(self.path.removeprefix("/style/"))
+            except UserError:
+                self.send_error(HTTPStatus.NOT_FOUND)
+                return
+            self._reply("application/json", json.dumps(live.state()).encode())
+
+        def _refused(self) -> bool:
+            """Another site's page, under a name of its own for this address, must not see the camera."""
+            if self.headers.get("Host") in [f"{name}:{server.server_port}" for name in ("127.0.0.1", "localhost")]:
+                return False
+            self.send_error(HTTPStatus.FORBIDDEN)
+            return True
+
+        def _reply(self, kind: str, body: bytes) -> None:
+            self.send_response(HTTPStatus.OK)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def _stream(self) -> None:
+            self.send_response(HTTPStatus.OK)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=picture")
+            self.send_header("Cross-Origin-Resource-Policy", "same-origin")
+            self.end_headers()
+            seen = 0
+            try:
+                while True:
+                    picture, seen = live.pictures.get(seen)
+                    if picture is not None:
+                        head = f"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
+                        self.wfile.write(head.encode() + picture + b"\r\n")
+            except OSError:  # the page was closed
+                return
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    return server
+
+
+def show_camera(source: str, live: Live) -> None:
+    """Stylize a camera on a page, which a browser opens where there is one, until Ctrl-C.
+
+    Args:
+        source: as of `read_camera`.
+
+    Raises:
+        RunError: no picture from the camera.
+    """
+    server = page_server(live)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/"
+    print(f"{address} shows it; Ctrl-C ends it", flush=True)
+    webbrowser.open(address)
+    try:
+        live.run(read_camera(source))
+    finally:
+        live.stop()
+        server.shutdown()

@@ -1,0 +1,67 @@
+"""Pictures as the frames of a video: in from files in order, out to numbered files."""
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fst.images import ImageError, flatten_alpha, read_image, write_image
+from fst.inference.video import frame_path
+from fst.inference.video_reader import Frame, Signal, guess_matrix
+
+
+class PictureReader:
+    """Pictures at an even rate; one that cannot be read is left out, one of another size scaled to the first's.
+
+    Has what `VideoReader` has.
+    """
+
+    def __init__(self, paths: Sequence[Path], rate: Fraction) -> None:
+        self._paths = paths
+        self.rate, self.time_base = rate, 1 / rate
+        self.expected, self.damaged = len(paths), 0
+
+    def close(self) -> None:
+        pass
+
+    def copy_streams(self, output: Any) -> tuple[dict[int, Any], list[str]]:
+        return {}, []
+
+    def __iter__(self) -> Iterator[Frame]:
+        size = None
+        for number, path in enumerate(self._paths):
+            try:
+                image = flatten_alpha(read_image(path))
+            except ImageError:
+                self.damaged += 1
+                continue
+            size = size or image.size
+            pixels = np.asarray(image if image.size == size else image.resize(size, Image.Resampling.LANCZOS))
+            yield Frame(pixels, number, 1, Signal(guess_matrix(size[1])))
+
+
+class PictureWriter:
+    """Each frame a picture of its own: `frames/%05d.png` becomes `frames/00001.png` and so on.
+
+    Has what `VideoWriter` has; the other streams' packets are left out.
+    """
+
+    def __init__(self, template: Path) -> None:
+        self._template = template
+        self._count = 0
+        self.damaged = 0
+        self.notes: list[str] = []
+
+    def write(self, frame: Frame, picture: np.ndarray | None) -> None:
+        if picture is not None:
+            self._count += 1
+            write_image(Image.fromarray(picture), frame_path(self._template, self._count))
+
+    def finish(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,189 @@
+"""Videos in, stylized videos out: decoding, the network and encoding side by side, a few frames at a time."""
+
+import re
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm import tqdm
+
+from fst.errors import RunError, UserError
+from fst.files import written_atomically
+from fst.stopping import Interrupted, StopRequest
+
+if TYPE_CHECKING:
+    from fst.inference.numbered import PictureWriter
+    from fst.inference.video_reader import Reader
+    from fst.inference.video_writer import VideoWriter
+
+# Containers that hold H.264 (or their own default) and most kinds of sound, and others that are only read.
+WRITABLE_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".ts", ".flv", ".3gp", ".gif"})
+SUFFIXES = WRITABLE_SUFFIXES - {".gif"} | {".avi", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".wmv", ".asf", ".ogv"}
+Stylize = Callable[[np.ndarray], np.ndarray]
+_AHEAD = 2  # frames that wait between two stages
+_NUMBER = re.compile(r"%0?(\d*)d")
+
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """How a video is written; `None` takes what suits the file's suffix.
+
+    Attributes:
+        codec: FFmpeg's name of a codec or encoder: h264, hevc, vp9, av1, libx264, …
+        quality: constant rate factor of that encoder: 0 is the best, about 20 looks like the original, 51 the worst.
+        pixel_format: FFmpeg's name: yuv420p, yuv444p, …
+        fps: frames a second, for pictures that become a video; 25 if `None`.
+
+    Raises:
+        UserError: a number out of range.
+    """
+
+    codec: str | None = None
+    quality: int | None = None
+    pixel_format: str | None = None
+    fps: Fraction | None = None
+
+    def __post_init__(self) -> None:
+        if self.quality is not None and not 0 <= self.quality <= 63:
+            raise UserError(f"quality is {self.quality}; it goes from 0 (the best) to 51, for vp9 and av1 63")
+        if self.fps is not None and self.fps <= 0:
+            raise UserError(f"fps is {self.fps}; it is frames a second")
+
+
+@dataclass(frozen=True)
+class VideoResult:
+    """What became of a video: how many frames were written, and remarks for the user, a line each."""
+
+    frames: int
+    notes: tuple[str, ...] = ()
+
+
+def is_template(path: Path) -> bool:
+    """Whether the name stands for numbered pictures, as `%05d.png` does."""
+    return _NUMBER.search(path.name) is not None and path.suffix.lower() not in SUFFIXES  # "50%discount.mp4"
+
+
+def frame_path(template: Path, number: int) -> Path:
+    return template.with_name(_NUMBER.sub(lambda match: f"{number:0{match[1] or 1}d}", template.name, count=1))
+
+
+def find_frames(template: Path) -> list[Path]:
+    """The pictures that a template stands for, by their numbers."""
+    before, after = (re.escape(part) for part in _NUMBER.sub("\0", template.name, count=1).split("\0"))
+    name = re.compile(rf"{before}(\d+){after}")
+    numbered = [(int(match[1]), path) for path in template.parent.glob("*") if (match := name.fullmatch(path.name))]
+    return [path for _, path in sorted(numbered)]
+
+
+def stylize_video(
+    source: Path | Sequence[Path],
+    target: Path,
+    stylize: Stylize,
+    options: VideoOptions | None = None,
+    stop: StopRequest | None = None,
+) -> VideoResult:
+    """Stylize a video frame by frame; times, sound, subtitles, proportions and colours stay as they are.
+
+    A damaged packet costs its frame. Memory does not grow with length. The picture is written upright.
+
+    Args:
+        source: a video, or pictures in order.
+        target: a file, whose suffix names the container, or a template of pictures such as `frames/%05d.png`.
+            It appears whole, at the end.
+        stylize: takes and returns uint8 `(H, W, 3)` RGB; called in this thread. It may return another size, but
+            always the same.
+        stop: once it has noted a signal, the frames that are done are kept.
+
+    Returns:
+        The number of frames and remarks: with `stop`, an early end is no error.
+
+    Raises:
+        UserError: no video can be read from `source`, or `options` do not suit it.
+        RunError: `target` cannot be written.
+        Interrupted: stopped before the first frame.
+    """
+    from av import FFmpegError  # loaded when the first video comes
+
+    options, stop = options or VideoOptions(), stop or StopRequest()
+    name = source if isinstance(source, Path) else source[0].parent
+    with closing(_open_reader(source, options)) as reader, _destination(target) as path:
+        with closing(_open_writer(path, reader, options)) as writer:
+            try:
+                frames = _run(reader, writer, _named(name, stylize), stop)
+                if frames:
+                    writer.finish()
+            except FFmpegError as error:  # the writer's: the reader deals with its own
+                raise RunError(f"{target}: cannot be written: {error.strerror}") from error
+        if not frames and stop.signal is not None:
+            raise Interrupted(stop.signal, 0)
+        if not frames:
+            raise UserError(f"{name}: no frame in it can be decoded")
+    notes = [f"{target}: {note}" for note in writer.notes]
+    if damaged := reader.damaged + writer.damaged:
+        notes.append(f"{name}: {damaged} damaged packets; their frames are missing or patched up")
+    return VideoResult(frames, tuple(notes))
+
+
+def _open_reader(source: Path | Sequence[Path], options: VideoOptions) -> "Reader":
+    if not isinstance(source, Path):
+        from fst.inference.numbered import PictureReader
+
+        return PictureReader(source, options.fps or Fraction(25))
+    from fst.inference.video_reader import VideoReader
+
+    if options.fps is not None:
+        raise UserError(f"{source}: a video keeps its own frame times; --fps is for pictures")
+    return VideoReader(source)
+
+
+def _open_writer(path: Path, reader: "Reader", options: VideoOptions) -> "VideoWriter | PictureWriter":
+    if is_template(path):
+        from fst.inference.numbered import PictureWriter
+
+        return PictureWriter(path)
+    from fst.inference.video_writer import VideoWriter
+
+    return VideoWriter(path, reader, options)
+
+
+def _destination(target: Path) -> AbstractContextManager[Path]:
+    return nullcontext(target) if is_template(target) else written_atomically(target)
+
+
+def _named(name: Path, stylize: Stylize) -> Stylize:
+    """With the video's name before what is wrong with its frames."""
+
+    def named(picture: np.ndarray) -> np.ndarray:
+        try:
+            return stylize(picture)
+        except (UserError, RunError) as error:
+            raise type(error)(f"{name}: {error}") from error
+
+    return named
+
+
+def _run(reader: "Reader", writer: "VideoWriter | PictureWriter", stylize: Stylize, stop: StopRequest) -> int:
+    """All frames through the three stages, each in its thread, at most `_AHEAD` of them between two; how many."""
+    frames, count = iter(reader), 0
+    bar = tqdm(total=reader.expected or None, unit="frame", leave=False, disable=None)
+    with bar, ThreadPoolExecutor(1, "decode") as decoding, ThreadPoolExecutor(1, "encode") as encoding:
+        read = deque(decoding.submit(next, frames, None) for _ in range(_AHEAD))
+        written: deque[Future[None]] = deque()
+        while (frame := read.popleft().result()) is not None and stop.signal is None:
+            read.append(decoding.submit(next, frames, None))
+            picture = None if frame.picture is None else stylize(frame.picture)
+            written.append(encoding.submit(writer.write, frame, picture))
+            if len(written) > _AHEAD:
+                written.popleft().result()
+            if picture is not None:
+                count += 1
+                bar.update()
+        for future in written:
+            future.result()
+    return count

@@ -1,0 +1,210 @@
+"""Reading a video through FFmpeg: upright RGB pictures with their times, all other streams packet for packet."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+
+import av
+import numpy as np
+from av.stream import Disposition
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from fst.errors import UserError
+
+# Numbers of ITU-T H.273, as FFmpeg uses them.
+BT709, UNTAGGED, BT470BG, BT601 = 1, 2, 5, 6
+_MATRICES = {BT709, 4, BT470BG, BT601, 7, 9}  # the YCbCr matrices that FFmpeg's scaler knows
+LIMITED, FULL = 1, 2
+
+_MOST_PACKETS = 256  # carried by one frame: sound that outlasts the pictures must not pile up
+
+
+@dataclass(frozen=True)
+class Signal:
+    """How the stored numbers become a shown picture: tags of ITU-T H.273, and a pixel's width over its height."""
+
+    matrix: int
+    full_range: bool = False
+    primaries: int = UNTAGGED
+    transfer: int = UNTAGGED
+    aspect: Fraction = Fraction(1)
+
+
+def guess_matrix(height: int) -> int:
+    """What players take an untagged video for: BT.601 in standard definition, else BT.709."""
+    return BT601 if height <= 576 else BT709
+
+
+@dataclass
+class Frame:
+    """One picture on its way, with the packets of other streams that lay before it in the file.
+
+    `picture` is uint8 `(H, W, 3)` RGB, or `None` where only packets are left; `pts` and `duration` are in units of
+    the reader's `time_base`.
+    """
+
+    picture: np.ndarray | None
+    pts: int = 0
+    duration: int = 0
+    signal: Signal = Signal(BT709)
+    packets: list[av.Packet] = field(default_factory=list)
+
+
+class Reader(Protocol):
+    """Where frames come from; see `VideoReader`."""
+
+    time_base: Fraction
+    rate: Fraction
+    expected: int
+    damaged: int
+
+    def __iter__(self) -> Iterator[Frame]: ...
+
+    def copy_streams(self, output: Any) -> tuple[dict[int, Any], list[str]]: ...
+
+    def close(self) -> None: ...
+
+
+class VideoReader:
+    """The best video stream of a file, frame by frame; iterate once, then `close`.
+
+    Attributes:
+        time_base: the unit of the frames' times, in seconds.
+        rate: frames a second, as far as the file tells; the times are what counts.
+        expected: about how many frames there will be; 0 if unknown.
+        damaged: packets so far that could not be decoded, or not without faults.
+
+    Raises:
+        UserError: not there, not readable, or no video in it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._container = av.open(f"file:{path}", metadata_errors="replace")
+        except av.FFmpegError as error:
+            reason = "no such file" if isinstance(error, FileNotFoundError) else "not a video, or damaged"
+            raise UserError(f"{path}: {reason}") from error
+        video: Any = self._container.streams.best("video")
+        # FFmpeg would film a .txt and show the cover of a song.
+        if video is None or self._container.format.name == "tty" or video.disposition & Disposition.attached_pic:
+            self.close()
+            raise UserError(f"{path}: no video in it")
+        video.thread_type = "AUTO"
+        self._video = video
+        self._others = [s for s in self._container.streams if s.type in ("audio", "subtitle", "attachment")]
+        self.time_base: Fraction = video.time_base
+        self.rate: Fraction = video.guessed_rate or Fraction(25)
+        length = video.duration * video.time_base if video.duration else Fraction(self._container.duration or 0, 10**6)
+        self.expected: int = video.frames or round(length * self.rate)
+        self.damaged = 0
+        self._size: tuple[int, int] | None = None
+        self._last: int | None = None  # pts
+        self._scaler = VideoReformatter()
+
+    def close(self) -> None:
+        self._container.close()
+
+    def copy_streams(self, output: Any) -> tuple[dict[int, Any], list[str]]:
+        """Add this file's sound, subtitles, fonts, chapters and metadata to another.
+
+        Args:
+            output: an `av.container.OutputContainer` before its header is written.
+
+        Returns:
+            The output's stream for each index of this file's, and a line for each that it cannot hold.
+        """
+        copies, notes = {}, []
+        for stream in self._others:
+            try:
+                copy = output.add_stream_from_template(stream)
+            except ValueError:  # what PyAV raises where the format has no place for the codec
+                codec = stream.codec_context.name if stream.codec_context else "unknown codec"
+                notes.append(f"left out the {stream.type} ({codec}), which {output.format.name} cannot hold")
+                continue
+            copy.metadata.update(stream.metadata)
+            copy.disposition = stream.disposition.value
+            copies[stream.index] = copy
+        output.metadata.update(self._container.metadata)
+        output.set_chapters(self._container.chapters())
+        return copies, notes
+
+    def __iter__(self) -> Iterator[Frame]:
+        packets: list[av.Packet] = []
+        for packet in self._demux():
+            if packet is not None and packet.stream is not self._video:
+                packets.append(packet)
+                if self._size and len(packets) == _MOST_PACKETS:
+                    yield Frame(None, packets=packets)
+                    packets = []
+                continue
+            for frame in self._decode(packet):
+                yield self._convert(frame, packets)
+                packets = []
+        if self._size:
+            yield Frame(None, packets=packets)
+
+    def _demux(self) -> Iterator[av.Packet | None]:
+        """All packets, then `None` to empty the decoder; a file that breaks off ends there."""
+        try:
+            # PyAV marks the end of each stream with an empty packet: the decoder would be emptied too early.
+            yield from (packet for packet in self._container.demux(self._video, *self._others) if packet.size)
+        except av.FFmpegError:
+            self.damaged += 1
+        yield None
+
+    def _decode(self, packet: av.Packet | None) -> list[av.VideoFrame]:
+        try:
+            frames = self._video.decode(packet)
+        except av.FFmpegError:
+            self.damaged += 1
+            return []
+        self.damaged += sum(frame.is_corrupt for frame in frames)
+        return frames
+
+    def _convert(self, frame: av.VideoFrame, packets: list[av.Packet]) -> Frame:
+        if self._size is None:
+            # Once: `side_data` and its frame hold each other in memory until the garbage collector comes.
+            self._turn = _find_turn(frame)
+        # A stream that changes its size midway is scaled to the one it began with.
+        self._size = width, height = self._size or (frame.width, frame.height)
+        duration = frame.duration or round(1 / (self.rate * self.time_base)) or 1
+        pts = frame.pts
+        if pts is None or (self._last is not None and pts <= self._last):  # untimed, or spliced
+            pts = 0 if self._last is None else self._last + duration
+        self._last = pts
+        signal = self._tag(frame)
+        alpha = any(component.is_alpha for component in frame.format.components)
+        rgb = self._scaler.reformat(
+            frame, width, height, "rgba" if alpha else "rgb24", interpolation=Interpolation.BICUBIC
+        )
+        pixels: np.ndarray = rgb.to_ndarray()
+        if alpha:  # over white, as pictures are
+            cover = pixels[..., 3:].astype(np.uint16)
+            pixels = ((pixels[..., :3] * cover + 255 * (255 - cover)) // 255).astype(np.uint8)
+        swapped, mirrored, flipped = self._turn
+        if swapped:
+            pixels, signal = pixels.swapaxes(0, 1), replace(signal, aspect=1 / signal.aspect)
+        pixels = np.ascontiguousarray(pixels[:: -1 if flipped else 1, :: -1 if mirrored else 1])
+        return Frame(pixels, pts, duration, signal, packets)
+
+    def _tag(self, frame: av.VideoFrame) -> Signal:
+        """The frame's signal; what is missing in its tags is filled in, in the frame too."""
+        aspect = self._video.sample_aspect_ratio or Fraction(1)
+        matrix = frame.colorspace if frame.colorspace in _MATRICES else guess_matrix(frame.height)
+        if frame.format.is_rgb or frame.format.has_palette:
+            return Signal(matrix, aspect=aspect)
+        full_range = frame.color_range == FULL or frame.format.name.startswith("yuvj")
+        frame.colorspace, frame.color_range = matrix, FULL if full_range else LIMITED
+        return Signal(matrix, full_range, frame.color_primaries, frame.color_trc, aspect)
+
+
+def _find_turn(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
+    """What the display matrix asks for, to a multiple of 90°: swap the sides, then mirror, then turn upside down."""
+    data: Any = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return False, False, False
+    # x' = ax + cy, y' = bx + dy in the matrix (a b u; c d v; x y w)
+    a, b, _, c, d = np.frombuffer(data, np.int32)[:5].tolist()
+    return (True, c < 0, b < 0) if abs(a) < abs(b) else (False, a < 0, d < 0)

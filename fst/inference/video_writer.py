@@ -1,0 +1,179 @@
+"""Writing a video through FFmpeg, beside the streams that are carried over as they are."""
+
+import contextlib
+import os
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.codec.codec import UnknownCodecError
+from av.video.reformatter import Interpolation, VideoReformatter
+from PIL import Image
+
+from fst.errors import UserError
+from fst.inference.video import VideoOptions
+from fst.inference.video_reader import BT470BG, BT601, FULL, LIMITED, Frame, Reader
+
+_RGB = 0  # the "matrix" of RGB itself in ITU-T H.273
+_CODECS = {".webm": "libvpx-vp9", ".gif": "gif"}
+# Encoders with a constant quality (CRF): the default, and a speed that leaves the processor to the network.
+_QUALITIES: dict[str, tuple[int, dict[str, str]]] = {
+    "libx264": (20, {"preset": "veryfast"}),
+    "libx265": (24, {"preset": "veryfast", "x265-params": "log-level=error"}),
+    "libvpx-vp9": (30, {"deadline": "realtime", "cpu-used": "6", "row-mt": "1"}),
+    "libsvtav1": (30, {"preset": "10"}),
+}
+os.environ.setdefault("SVT_LOG", "1")  # libsvtav1 would fill the terminal
+
+
+class VideoWriter:
+    """Writes pictures, and the other streams' packets, to a video file; `finish` makes it whole.
+
+    Args:
+        path: its suffix names the container.
+        reader: where times, sound, subtitles and metadata come from.
+
+    Attributes:
+        notes: a line for each stream that the container cannot hold.
+        damaged: packets of other streams that could not be written.
+
+    Raises:
+        UserError: no such codec or pixel format, or one that cannot hold these pictures.
+        OSError: from any method: the disk is full.
+    """
+
+    def __init__(self, path: Path, reader: Reader, options: VideoOptions) -> None:
+        self._path, self._reader, self._options = path, reader, options
+        name = options.codec or _CODECS.get(path.suffix.lower(), "libx264")
+        try:
+            self._codec = av.Codec(name, "w")
+        except UnknownCodecError as error:
+            raise UserError(f"no encoder '{name}' in this FFmpeg; try h264, hevc, vp9 or av1") from error
+        self._container: Any = None
+        self._scaler = VideoReformatter()
+        self._last = -(2**63)  # pts
+        self.notes: list[str] = []
+        self.damaged = 0
+
+    def write(self, frame: Frame, picture: np.ndarray | None) -> None:
+        """Append a frame's packets and, in place of its own picture, this one: uint8 `(H, W, 3)` RGB."""
+        if picture is not None and self._container is None:
+            self._open(frame, picture)  # only now the size is known
+        for packet in frame.packets:
+            self._copy(packet)
+        if picture is not None:
+            image, unit = self._to_frame(picture), self._stream.codec_context.time_base
+            scale = self._reader.time_base / unit
+            image.time_base = unit
+            image.pts = self._last = max(round(frame.pts * scale), self._last + 1)
+            image.duration = max(1, round(frame.duration * scale))
+            self._encode(image)
+
+    def finish(self) -> None:
+        """Write what the encoder still holds, and the end of the file; a frame must have been written."""
+        self._encode(None)
+        self._container.close()
+
+    def close(self) -> None:
+        """Let go of the file, finished or not."""
+        if self._container is not None:
+            with contextlib.suppress(av.FFmpegError):
+                self._container.close()
+
+    def _encode(self, image: av.VideoFrame | None) -> None:
+        for packet in self._stream.encode(image):
+            if packet.dts is not None and packet.dts > packet.pts:  # libx265 in a video of two frames
+                packet.dts = packet.pts
+            self._container.mux_one(packet)
+
+    def _copy(self, packet: av.Packet) -> None:
+        stream = self._copies.get(packet.stream.index)
+        if stream is None:
+            return
+        packet.stream = stream
+        try:
+            self._container.mux_one(packet)
+        except av.ArgumentError:  # its time runs backwards
+            self.damaged += 1
+
+    def _open(self, frame: Frame, picture: np.ndarray) -> None:
+        codec = self._codec
+        container = self._container = av.open(f"file:{self._path}", "w")
+        stream: Any
+        try:
+            stream = container.add_stream(codec.name, rate=self._reader.rate, options=self._encoder_options())
+        except ValueError as error:
+            raise UserError(f".{container.format.name} holds no {codec.name}; choose another --codec") from error
+        self._stream, self._signal = stream, frame.signal
+        scaled = frame.picture is not None and picture.shape != frame.picture.shape
+        stream.width, stream.height, stream.pix_fmt = self._choose_format(picture, scaled)
+        self._set_up(stream.codec_context)
+        try:
+            stream.codec_context.open()
+        except av.FFmpegError as error:
+            what = f"{stream.width}×{stream.height} pixels in {stream.pix_fmt}"
+            raise UserError(f"{codec.name} cannot encode {what}; try another --codec or --pixel-format") from error
+        self._copies, self.notes = self._reader.copy_streams(container)
+        container.start_encoding()
+
+    def _encoder_options(self) -> dict[str, str]:
+        quality = self._options.quality
+        if self._codec.name in _QUALITIES:
+            default, options = _QUALITIES[self._codec.name]
+            return options | {"crf": str(default if quality is None else quality)}
+        if quality is not None:
+            raise UserError(f"{self._codec.name} knows no --quality; {', '.join(_QUALITIES)} do")
+        return {}
+
+    def _choose_format(self, picture: np.ndarray, scaled: bool) -> tuple[int, int, str]:
+        """Width, height and pixel format; another size than the picture's only where the input was scaled anyway."""
+        height, width = picture.shape[:2]
+        known = [known.name for known in self._codec.video_formats or ()] or ["yuv420p"]
+        name = self._options.pixel_format or ("pal8" if self._codec.name == "gif" else known[0])
+        try:
+            pixel_format = av.VideoFormat(name, 16, 16)
+        except ValueError as error:
+            raise UserError(f"no pixel format '{name}'; try yuv420p or yuv444p") from error
+        # H.264 and H.265 count in pairs of pixels where the colours are stored at half the size.
+        if self._codec.canonical_name in ("h264", "hevc") and pixel_format.chroma_width() < 16:
+            if scaled:  # a line less, and it plays everywhere
+                width, height = width - width % 2, height - height % 2
+            elif (width % 2 or height % 2) and self._options.pixel_format is None:
+                name = "yuv444p"
+        return width, height, name
+
+    def _set_up(self, context: Any) -> None:
+        is_rgb = av.VideoFormat(context.pix_fmt, 16, 16).is_rgb
+        full_range = self._signal.full_range or is_rgb or context.pix_fmt.startswith("yuvj")
+        context.colorspace = _RGB if is_rgb else self._signal.matrix
+        context.color_range = FULL if full_range else LIMITED
+        context.color_primaries, context.color_trc = self._signal.primaries, self._signal.transfer
+        context.sample_aspect_ratio = self._signal.aspect
+        # A container without variable frame rate fills every unit of time with a frame.
+        varies = self._container.format.flags & av.format.Flags.variable_fps.value
+        context.time_base = self._reader.time_base if varies else 1 / Fraction(self._reader.rate)
+        context.flags |= av.codec.context.Flags.frame_duration.value
+        context.thread_type = "AUTO"
+
+    def _to_frame(self, picture: np.ndarray) -> av.VideoFrame:
+        context = self._stream.codec_context
+        picture = np.ascontiguousarray(picture[: context.height, : context.width])
+        if context.pix_fmt == "pal8":  # each frame its own 256 colours
+            image = Image.fromarray(picture).quantize(256)
+            palette = np.full((256, 4), 255, np.uint8)  # ARGB
+            colors = np.array(image.getpalette(), np.uint8).reshape(-1, 3)
+            palette[: len(colors), 1:] = colors
+            indexed: Any = (np.asarray(image), palette)
+            return av.VideoFrame.from_ndarray(indexed, format="pal8")
+        matrix = context.colorspace
+        frame = self._scaler.reformat(
+            av.VideoFrame.from_ndarray(picture, format="rgb24"),
+            format=context.pix_fmt,
+            dst_colorspace=BT470BG if matrix == BT601 else matrix,  # one matrix, and PyAV knows this number
+            dst_color_range=context.color_range,
+            interpolation=Interpolation.BICUBIC,
+        )
+        frame.colorspace, frame.color_range = matrix, context.color_range
+        return frame

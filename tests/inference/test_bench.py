@@ -1,0 +1,50 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from fst.cli import main as fst
+from fst.inference.bench import PLAIN
+
+
+def test_every_row_is_there_and_the_unit_is_the_plain_network(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    path = tmp_path / "bench.json"
+    command = ["bench", "--networks", "realtime,johnson", "--backends", "torch", "--sizes", "33x17,64x48"]
+    assert fst([*command, "--rounds", "1", "--json", str(path)]) == 0
+    rows = json.loads(path.read_text())["rows"]
+    assert [(row["size"], row["network"], row["backend"]) for row in rows] == [
+        (size, network, backend)
+        for size in ("33x17", "64x48")
+        for network, backend in (("johnson", PLAIN), ("realtime", "torch"), ("johnson", "torch"))
+    ]
+    for row in rows:
+        assert row["fps"] == pytest.approx(1000 / row["median_ms"])
+        assert row["psnr"] > 40
+        assert row["peak_mib"] > 100
+    unit = rows[0]["median_ms"]
+    assert [row["ratio"] for row in rows[:3]] == pytest.approx([unit / row["median_ms"] for row in rows[:3]])
+    assert rows[0]["psnr"] > 70  # the same network without the fast forms of its layers
+    assert "machine" in json.loads(path.read_text())
+    assert "64x48" in capsys.readouterr().out
+
+
+def test_a_style_can_be_measured(style_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bench.json"
+    command = ["bench", "--networks", str(style_file), "--backends", "torch", "--sizes", "32x32", "--rounds", "1"]
+    assert fst([*command, "--json", str(path)]) == 0
+    assert json.loads(path.read_text())["rows"][1]["network"] == str(style_file)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--networks", "monet"], "no network or style 'monet'"),
+        (["--backends", "abacus"], "no backend abacus; installed are"),
+        (["--sizes", "12x"], "sizes are WIDTHxHEIGHT"),
+        (["--sizes", "8x8"], "sizes are WIDTHxHEIGHT"),
+        (["--rounds", "0"], "rounds is 0"),
+    ],
+)
+def test_mistakes_are_one_clear_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture) -> None:
+    assert fst(["bench", "--sizes", "32x32", *arguments]) == 2
+    assert message in capsys.readouterr().err

@@ -1,0 +1,132 @@
+"""Videos in the command `fst stylize`; for pictures see tests/test_cli.py."""
+
+import signal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fst.cli import main
+from fst.inference.stylizer import Stylizer
+from fst.inference.video import stylize_video
+from fst.stopping import StopRequest
+from tests.clips import gray, invert, look, make_gif, make_video, same
+from tests.conftest import make_picture
+
+pytestmark = pytest.mark.usefixtures("nothing_left_behind")
+
+
+class FakeStylizer(Stylizer):
+    """Inverts, without a network; with `interrupt` somebody presses Ctrl-C at the third frame."""
+
+    frames, interrupt = 0, False
+
+    def __call__(self, image: Any, mask: object = None) -> Any:
+        self.frames += 1
+        if self.interrupt and self.frames == 3:
+            signal.raise_signal(signal.SIGINT)
+        return Image.fromarray(255 - np.asarray(image)) if isinstance(image, Image.Image) else 255 - image
+
+
+@pytest.fixture
+def fake(tmp_path: Path, style_file: Path, monkeypatch: pytest.MonkeyPatch) -> FakeStylizer:
+    monkeypatch.chdir(tmp_path)
+    stylizer = FakeStylizer(style_file, "cpu")
+    monkeypatch.setattr("fst.inference.stylizer.Stylizer", lambda *_, **__: stylizer)
+    return stylizer
+
+
+def stylize(*arguments: str) -> int:
+    return main(["stylize", *arguments, "-s", "tiny"])
+
+
+def test_interrupted_the_frames_that_are_done_are_kept(
+    clip: Path, fake: FakeStylizer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.interrupt = True
+    assert stylize("clip.mp4", "missing.mp4", "-o", "out") == 130
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fst: ")]
+    assert lines == ["fst: stopped after 3 frames; out/clip-tiny.mp4 holds them"]
+    assert len(look(Path("out/clip-tiny.mp4")).times) == 3
+    stop = StopRequest()
+    stop.signal = signal.SIGINT
+    with pytest.raises(Exception, match="stopped by SIGINT at step 0"):
+        stylize_video(clip, clip.with_name("none.mp4"), same, stop=stop)
+    assert not clip.with_name("none.mp4").exists()
+
+
+def test_videos_and_pictures_in_one_command(clip: Path, fake: FakeStylizer, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in/deep").mkdir(parents=True)
+    make_picture(40, 30).save("in/a.jpg")
+    make_picture(40, 30).save("in/still.gif")
+    make_gif(Path("in/moving.gif"))
+    clip.rename("in/deep/clip.mp4")
+    make_video(Path("in/old.avi"), [gray(0)] * 3, codec="mpeg4")
+    Path("in/bad.mp4").write_text("no video")
+    Path("notes.txt").write_text("FFmpeg would film this\n" * 30)
+    assert stylize("in", "notes.txt", "-o", "out") == 1
+    captured = capsys.readouterr()
+    errors = [line for line in captured.err.splitlines() if line.startswith("fst: ")]
+    assert errors == ["fst: in/bad.mp4: not a video, or damaged", "fst: notes.txt: no video in it"]
+    assert "5 stylized, 2 failed" in captured.out
+    found = {str(path.relative_to("out")) for path in Path("out").rglob("*") if path.is_file()}
+    assert found == {"a-tiny.jpg", "still-tiny.png", "moving-tiny.gif", "deep/clip-tiny.mp4", "old-tiny.mkv"}
+    assert len(look(Path("out/deep/clip-tiny.mp4")).packets[0]) > 3
+
+
+def test_existing_videos_need_force(clip: Path, fake: FakeStylizer, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("out.mp4").write_bytes(b"precious")
+    assert stylize("clip.mp4", "-o", "out.mp4") == 2
+    assert capsys.readouterr().err == "fst: out.mp4 exists; --force overwrites it\n"
+    assert Path("out.mp4").read_bytes() == b"precious"
+    assert stylize("clip.mp4", "-o", "out.mp4", "--force", "--codec", "hevc", "--quality", "40") == 0
+    assert look(Path("out.mp4")).stream.codec_context.name == "hevc"
+    assert stylize("clip.mp4", "-o", "clip.mp4", "--force") == 0, "over itself, too"
+    assert len(look(clip).times) == 20
+    assert stylize("clip.mp4", "-o", "frames/%04d.png") == 0
+    Path("frames/0001.png").unlink()
+    assert stylize("clip.mp4", "-o", "frames/%04d.png") == 2
+    assert "frames/0002.png exists" in capsys.readouterr().err
+
+
+def test_pictures_become_a_video_where_one_is_asked_for(
+    fake: FakeStylizer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("in").mkdir()
+    for number in (2, 10, 1):
+        Image.fromarray(gray(number)).save(f"in/{number}.png")
+    assert stylize("in/%d.png", "-o", "out.mp4", "--fps", "30000/1001") == 0
+    seen = look(Path("out.mp4"))
+    assert seen.times == [number * Fraction(1001, 30000) for number in range(3)]
+    for picture, number in zip(seen.pictures, (1, 2, 10), strict=True):  # by number, not by name
+        assert abs(picture.astype(int) - invert(gray(number))).mean() < 5
+    assert stylize("in", "-o", "out.gif") == 0
+    with Image.open("out.gif") as image:
+        assert image.n_frames == 3
+    assert stylize("in/1.png", "-o", "still.gif") == 0
+    with Image.open("still.gif") as image:
+        assert not image.is_animated
+    assert stylize("in/%d.png", "-o", "painted") == 0, "a folder takes them one by one"
+    assert len(list(Path("painted").iterdir())) == 3
+    assert stylize("in/%d.jpg", "-o", "none.mp4") == 2
+    assert "matches nothing" in capsys.readouterr().err
+
+
+def test_a_picture_cannot_hold_a_video(clip: Path, fake: FakeStylizer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert stylize("clip.mp4", "-o", "out.png") == 2
+    message = "fst: clip.mp4 is a video, out.png one picture; -o out-%05d.png writes each frame\n"
+    assert capsys.readouterr().err == message
+
+
+def test_a_network_paints_a_video(clip: Path, style_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = clip.with_name("out.mp4")
+    assert main(["stylize", str(clip), "-s", str(style_file), "-o", str(out), "--size", "43"]) == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    assert look(out).pictures[0].shape == (32, 42, 3)
+    tiny = make_video(clip.with_name("tiny.mkv"), [np.zeros((8, 64, 3), np.uint8)])
+    assert main(["stylize", str(tiny), "-s", str(style_file), "-o", str(clip.with_name("tiny-out.mp4"))]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "tiny.mkv: a 64×8 picture is too small" in line

@@ -1,0 +1,98 @@
+"""Sizes, formats and options of what is written."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fst.errors import UserError
+from fst.inference.video import VideoOptions, find_frames, stylize_video
+from tests.clips import HEIGHT, WIDTH, gray, invert, look, make_gif, make_video, same
+from tests.conftest import make_picture
+
+pytestmark = pytest.mark.usefixtures("nothing_left_behind")
+
+
+def test_streams_that_do_not_fit_are_one_line_each(clip: Path, tmp_path: Path) -> None:
+    (note,) = stylize_video(clip, tmp_path / "out.webm", invert).notes
+    assert note == f"{tmp_path / 'out.webm'}: left out the audio (aac), which webm cannot hold"
+    seen = look(tmp_path / "out.webm")
+    assert seen.stream.codec_context.name == "vp9"
+    assert seen.times == look(clip).times
+    assert abs(seen.pictures[5].astype(int) - invert(gray(5))).mean() < 4
+    assert seen.packets == []
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [(None, ".mp4"), ("hevc", ".mkv"), (None, ".webm"), ("av1", ".webm")])
+def test_odd_sizes_are_neither_cut_nor_skewed(tmp_path: Path, codec: str | None, suffix: str) -> None:
+    picture = np.asarray(make_picture(97, 65))
+    source = make_video(tmp_path / "in.mkv", [picture] * 2, codec="ffv1", pixel_format="yuv444p")
+    stylize_video(source, tmp_path / f"out{suffix}", same, VideoOptions(codec=codec, quality=4))
+    seen = look(tmp_path / f"out{suffix}").pictures[0]
+    assert seen.shape == picture.shape
+    assert abs(seen.astype(int) - picture).mean() < 5
+
+
+def test_a_scaled_video_gets_an_even_size(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "in.mp4", [gray(3)] * 2)
+    stylize_video(source, tmp_path / "out.mp4", lambda picture: picture[:27, :35])
+    seen = look(tmp_path / "out.mp4")
+    assert (seen.pictures[0].shape, seen.stream.pix_fmt) == ((26, 34, 3), "yuv420p")
+    stylize_video(
+        source, tmp_path / "full.mp4", lambda picture: picture[:27, :35], VideoOptions(pixel_format="yuv444p")
+    )
+    assert look(tmp_path / "full.mp4").pictures[0].shape == (27, 35, 3)
+
+
+def test_gifs_in_and_out(tmp_path: Path) -> None:
+    result = stylize_video(make_gif(tmp_path / "in.gif"), tmp_path / "out.gif", same)
+    assert result.frames == 3
+    with Image.open(tmp_path / "out.gif") as image:
+        assert (image.n_frames, image.size) == (3, (40, 30))
+        durations, colors = [], []
+        for number in range(3):
+            image.seek(number)
+            durations.append(image.info["duration"])
+            colors.append(image.convert("RGB").getpixel((30, 15)))
+        image.seek(0)
+        left = image.convert("RGB").getpixel((10, 15))
+    assert durations == [100, 200, 400]
+    assert left == (255, 255, 255), "what is transparent lies over white, as in pictures"
+    assert np.abs(np.array(colors) - [(200, 30 * n, 60) for n in range(3)]).max() <= 3
+
+
+def test_a_videos_frames_as_pictures_and_back(clip: Path, tmp_path: Path) -> None:
+    assert stylize_video(clip, tmp_path / "frames" / "%03d.png", invert).frames == 20
+    frames = find_frames(tmp_path / "frames" / "%03d.png")
+    assert [path.name for path in frames] == [f"{number:03d}.png" for number in range(1, 21)]
+    assert abs(np.asarray(Image.open(frames[4])).astype(int) - invert(gray(4))).max() <= 4
+    frames[9].write_bytes(b"damaged")
+    Image.open(frames[3]).resize((20, 20)).save(frames[3])
+    result = stylize_video(frames, tmp_path / "out.mp4", invert, VideoOptions(fps=Fraction(24)))
+    assert (result.frames, len(result.notes)) == (19, 1)
+    assert "1 damaged" in result.notes[0]
+    seen = look(tmp_path / "out.mp4")
+    assert seen.times == [Fraction(number, 24) for number in range(20) if number != 9]
+    assert {picture.shape for picture in seen.pictures} == {(HEIGHT, WIDTH, 3)}
+    assert abs(seen.pictures[4].astype(int) - gray(4)).mean() < 4
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options", "message"),
+    [
+        (".mp4", {"codec": "abacus"}, "no encoder 'abacus'"),
+        (".webm", {"codec": "h264"}, "webm holds no libx264"),
+        (".mp4", {"pixel_format": "abacus"}, "no pixel format 'abacus'"),
+        (".mp4", {"pixel_format": "pal8"}, "libx264 cannot encode 64×48 pixels in pal8"),
+        (".mkv", {"codec": "ffv1", "quality": 5}, "ffv1 knows no --quality"),
+        (".mp4", {"quality": 99}, "quality is 99"),
+        (".mp4", {"fps": Fraction(0)}, "fps is 0"),
+        (".mp4", {"fps": Fraction(24)}, "a video keeps its own frame times"),
+    ],
+)
+def test_options_that_do_not_suit_are_one_line(clip: Path, suffix: str, options: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        stylize_video(clip, clip.with_name(f"out{suffix}"), same, VideoOptions(**options))
+    assert not clip.with_name(f"out{suffix}").exists()
