@@ -9,23 +9,20 @@ from fst.inference.bench import PLAIN
 
 def test_every_row_is_there_and_the_unit_is_the_plain_network(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     path = tmp_path / "bench.json"
-    command = ["bench", "--networks", "realtime,johnson", "--backends", "torch", "--sizes", "33x17,64x48"]
+    command = ["bench", "--networks", "realtime,johnson", "--backends", "torch", "--sizes", "33x17"]
     assert fst([*command, "--rounds", "1", "--json", str(path)]) == 0
     rows = json.loads(path.read_text())["rows"]
-    assert [(row["size"], row["network"], row["backend"]) for row in rows] == [
-        (size, network, backend)
-        for size in ("33x17", "64x48")
-        for network, backend in (("johnson", PLAIN), ("realtime", "torch"), ("johnson", "torch"))
-    ]
+    cells = [(row["network"], row["backend"], row["size"]) for row in rows]
+    assert cells == [("johnson", PLAIN, "33x17"), ("realtime", "torch", "33x17"), ("johnson", "torch", "33x17")]
     for row in rows:
         assert row["fps"] == pytest.approx(1000 / row["median_ms"])
         assert row["psnr"] > 40
         assert row["peak_mib"] > 100
     unit = rows[0]["median_ms"]
-    assert [row["ratio"] for row in rows[:3]] == pytest.approx([unit / row["median_ms"] for row in rows[:3]])
+    assert [row["ratio"] for row in rows] == pytest.approx([unit / row["median_ms"] for row in rows])
     assert rows[0]["psnr"] > 70  # the same network without the fast forms of its layers
     assert "machine" in json.loads(path.read_text())
-    assert "64x48" in capsys.readouterr().out
+    assert "33x17" in capsys.readouterr().out
 
 
 def test_a_style_can_be_measured(style_file: Path, tmp_path: Path) -> None:
