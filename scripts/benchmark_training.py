@@ -29,7 +29,12 @@ from tqdm import tqdm
 from fst.hardware import fast_dtype, keep_large_blocks, peak_memory_mib, pick_device
 from fst.images import from_uint8, write_atomically
 from fst.inference.style_file import find_style, load_style
-from fst.networks.transform import Convolution, InstanceNorm, UpsampledConvolution, build_transform_network
+from fst.networks.transform import (
+    InstanceNorm,
+    PicturingConvolution,
+    UpsampledConvolution,
+    build_transform_network,
+)
 from fst.networks.vgg import LossNetwork
 from fst.perceptual import LossWeights, PerceptualLoss, grid_excess, range_excess, total_variation
 from fst.training.synthetic import SceneDataset
@@ -90,34 +95,18 @@ class PlainLoss:
         return flat.bmm(flat.transpose(1, 2)) / features[0].numel()
 
 
-def plain_module(module: nn.Module, level: int) -> nn.Module | None:
-    """What stands in for one of our layers below the switch that brings it."""
-    if isinstance(module, nn.ReLU) and level < CUT:
-        return nn.ReLU()
-    if isinstance(module, InstanceNorm) and level < CHANNELS_LAST:
-        return nn.InstanceNorm2d(module.num_features, affine=True)
-    if isinstance(module, UpsampledConvolution) and level < PHASES:
-        convolution = nn.Conv2d(module.in_channels, module.out_channels, 3, padding=1, padding_mode="reflect")
-        return nn.Sequential(nn.Upsample(scale_factor=2), convolution)
-    if isinstance(module, Convolution) and level < PHASES:
-        side = module.kernel_size[0]
-        return nn.Conv2d(
-            module.in_channels, module.out_channels, side, module.stride[0], side // 2, padding_mode="reflect"
-        )
-    return None
-
-
 def build_network(level: int, fresh: bool = False) -> nn.Module:
     torch.manual_seed(0)
     network = build_transform_network("johnson")
     if not fresh:
         network.load_state_dict(load_style(find_style("starry_night"))[0].state_dict())
-    for parent in list(network.modules()):
-        for name, child in list(parent.named_children()):
-            if plain := plain_module(child, level):
-                for target, source in zip(plain.parameters(), child.parameters(), strict=True):
-                    target.data = source.data
-                setattr(parent, name, plain)
+    for layer in network.modules():
+        if isinstance(layer, nn.ReLU):
+            layer.inplace = level >= CUT
+        elif isinstance(layer, UpsampledConvolution | PicturingConvolution):
+            layer.plain = level < PHASES
+        elif isinstance(layer, InstanceNorm):
+            layer.plain = level < CHANNELS_LAST
     return network.to(memory_format=torch.channels_last if level >= CHANNELS_LAST else torch.contiguous_format)
 
 
