@@ -26,8 +26,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
+from fst.files import write_atomically
 from fst.hardware import fast_dtype, keep_large_blocks, peak_memory_mib, pick_device
-from fst.images import from_uint8, write_atomically
+from fst.images import from_uint8
 from fst.inference.style_file import find_style, load_style
 from fst.networks.transform import (
     InstanceNorm,

@@ -23,7 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tqdm import tqdm
 
 from fst.config import CHECKPOINTS, LAST
-from fst.images import write_atomically
+from fst.files import write_atomically
 
 BASELINE = "Adam constant 1e-3"
 UNCLIPPED = ["trainer.gradient_clip_val=null"]

@@ -28,8 +28,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from tqdm import tqdm
 
+from fst.files import write_atomically
 from fst.hardware import fast_dtype, keep_large_blocks
-from fst.images import find_images, from_uint8, read_image, read_tensor, write_atomically
+from fst.images import find_images, from_uint8, read_image, read_tensor
 from fst.inference.style_file import load_style
 from fst.networks.vgg import LossNetwork, layer_table
 from fst.perceptual import gram_matrix

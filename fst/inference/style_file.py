@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import fst
 from fst.errors import UserError
-from fst.images import write_atomically
+from fst.files import write_atomically
 from fst.networks.transform import TransformNetwork, build_transform_network
 from fst.resources import resource_folder
 

@@ -19,8 +19,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fst.config import CHECKPOINTS, LAST, build_loss, config_error, read_style_image, run_application
 from fst.errors import find_cause
+from fst.files import write_atomically
 from fst.hardware import pick_device
-from fst.images import read_tensor, write_atomically
+from fst.images import read_tensor
 from fst.networks.vgg import LossNetwork, layer_table
 from fst.perceptual import LossWeights, PerceptualLoss
 from fst.resources import resource_folder

@@ -17,8 +17,9 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from tqdm import tqdm
 
 from fst.errors import UserError
+from fst.files import write_atomically
 from fst.hardware import peak_memory_mib
-from fst.images import find_images, read_tensor, write_atomically
+from fst.images import find_images, read_tensor
 from fst.inference.style_file import StyleInfo, find_style, read_info
 from fst.inference.stylizer import Stylizer
 from fst.networks.transform import LEAST_SIDE

@@ -17,8 +17,9 @@ from tqdm import tqdm
 
 from fst.config import CHECKPOINTS, LAST, build_loss, find_checkpoint, read_style_image, run_application
 from fst.errors import RunError, UserError
+from fst.files import write_atomically
 from fst.hardware import fast_dtype, keep_large_blocks, pick_device
-from fst.images import read_tensor, resize_longer_side, to_pil, to_tensor, write_atomically, write_image
+from fst.images import read_tensor, resize_longer_side, to_pil, to_tensor, write_image
 from fst.networks.transform import LEAST_SIDE
 from fst.perceptual import PerceptualLoss
 from fst.stopping import Interrupted, StopRequest

@@ -11,7 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from omegaconf import DictConfig
 from torch.utils.tensorboard import SummaryWriter
 
-from fst.images import read_tensor, write_atomically
+from fst.files import write_atomically
+from fst.images import read_tensor
 from fst.resources import find_style_image
 from fst.study.verdicts import Result, Results, verdict
 
