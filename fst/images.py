@@ -130,12 +130,12 @@ def from_uint8(pixels: Tensor) -> Tensor:
 def to_uint8(images: Tensor) -> Tensor:
     """`(B, 3, H, W)` float to `(B, H, W, 3)` uint8, rounded and clamped; the inverse of `from_uint8`."""
     pixels = images.detach().float().mul(255).round_().clamp_(0, 255)
-    return pixels.to("cpu", torch.uint8).permute(0, 2, 3, 1).contiguous()
+    return pixels.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 def to_pil(images: Tensor) -> Image.Image:
     """The one picture of a `(1, 3, H, W)` tensor."""
-    return Image.fromarray(to_uint8(images)[0].numpy())
+    return Image.fromarray(to_uint8(images)[0].cpu().numpy())
 
 
 def contact_sheet(rows: Iterable[Iterable[Tensor]], gap: int = 8) -> Tensor:

@@ -28,7 +28,7 @@ _EXPORT = 1  # to be raised when another export shall replace the cached ones
 
 @dataclass(frozen=True)
 class Backend:
-    """A style, ready to be called: `(B, 3, H, W)` float32 in [0, 1] on its device, to the same.
+    """A style, to be called on its device: `(B, 3, H, W)` float32 in [0, 1], or `(B, H, W, 3)` uint8, to the same.
 
     Attributes:
         name: one of `BACKENDS`.
@@ -48,12 +48,12 @@ class Backend:
             UserError: less than 16 pixels a side.
             RunError: too large for the memory.
         """
-        refuse_small(images)
+        height, width = images.shape[1:3] if images.dtype == torch.uint8 else images.shape[2:]
+        refuse_small(height, width)
         try:
             return self.paint(images)
         except Exception as error:  # every runtime has its own
             if isinstance(error, MemoryError) or any(word in str(error) for word in ("memory", "alloc")):
-                height, width = images.shape[-2:]
                 raise RunError(f"not enough memory for {width}×{height} pixels; try a smaller size") from error
             raise
 
@@ -100,13 +100,18 @@ def open_backend(name: str, style: Path, device: torch.device) -> Backend:
 
 
 def _run_torch(network: TransformNetwork, device: torch.device, compiled: bool) -> Painter:
-    dtype, run = fast_dtype(device), network
+    dtype = fast_dtype(device)
+
+    def run(images: Tensor) -> Tensor:
+        if images.dtype == torch.uint8:
+            return network.forward_pixels(images)
+        return network(images.contiguous(memory_format=torch.channels_last))
+
     if compiled:
         graphs = device.type == "cuda"
-        run = torch.compile(network, dynamic=False, mode="reduce-overhead" if graphs else None)  # type: ignore[assignment]
+        run = torch.compile(run, dynamic=False, mode="reduce-overhead" if graphs else None)
 
     def paint(images: Tensor) -> Tensor:
-        images = images.contiguous(memory_format=torch.channels_last)
         with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             return run(images)
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from torch import Tensor
@@ -20,7 +21,7 @@ from tqdm import tqdm
 
 from fst.errors import UserError
 from fst.hardware import fast_dtype, keep_large_blocks, peak_memory_mib, pick_device
-from fst.images import read_image, resize_longer_side, to_tensor
+from fst.images import from_uint8, read_image, resize_longer_side, to_uint8
 from fst.inference.backends import installed_backends, open_backend
 from fst.inference.style_file import (
     StyleFileError,
@@ -46,7 +47,7 @@ class Row:
     Attributes:
         median_ms: of the rounds; `spread` is the slowest by the fastest.
         ratio: how many times as fast as the plain eager network `johnson` at this size.
-        psnr: to this network in float32, in dB; infinite if equal.
+        psnr: to this network in float32, in dB, both in 8 bits; infinite if equal.
         peak_mib: the most memory of a process that does nothing else, all included.
     """
 
@@ -71,14 +72,13 @@ class _Case:
     device: str
 
     def open(self) -> Callable[[], Tensor]:
-        """What is timed: a picture in float32 on the device to its stylized self, there again."""
+        """What is timed: a picture of uint8 on the device to its stylized self, as a video's frames go."""
         device = pick_device(self.device)
         picture = _test_picture(self.width, self.height).to(device)
         if self.backend == PLAIN:
             network = plain_form(load_style(self.style)[0]).to(device)
             network.to(memory_format=torch.contiguous_format)
-            picture = picture.contiguous()
-            return lambda: network(picture)
+            return lambda: to_uint8(network(from_uint8(picture).contiguous()))
         paint = open_backend(self.backend, self.style, device)
         return lambda: paint(picture)
 
@@ -169,16 +169,17 @@ def _peak_memory(case: _Case) -> float:
 
 @torch.inference_mode()
 def _reference(case: _Case) -> Tensor:
-    return load_style(case.style)[0](_test_picture(case.width, case.height))
+    network, _ = load_style(case.style)
+    return to_uint8(network(from_uint8(_test_picture(case.width, case.height))))
 
 
 def _psnr(picture: Tensor, reference: Tensor) -> float:
-    return float(-10 * (picture.float().cpu() - reference).square().mean().log10())
+    return float(-10 * ((picture.cpu().float() - reference) / 255).square().mean().log10())
 
 
 def _test_picture(width: int, height: int) -> Tensor:
     picture = resize_longer_side(read_image(find_style_image("woodcut_sea")), max(width, height))
-    return to_tensor(picture.convert("RGB").resize((width, height)))
+    return torch.from_numpy(np.array(picture.convert("RGB").resize((width, height))))[None]
 
 
 def _model_names() -> list[str]:

@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack, redirect_stdout
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ from torch import Tensor
 import fst
 from fst.errors import RunError, UserError
 from fst.files import written_atomically
-from fst.images import find_images, flatten_alpha, read_image, read_tensor, to_tensor
+from fst.images import find_images, flatten_alpha, from_uint8, read_image, read_tensor, to_tensor, to_uint8
 from fst.inference.style_file import load_style
 from fst.networks.transform import LEAST_SIDE, TransformNetwork, plain_form
 from fst.resources import find_style_image
 
-Painter = Callable[[Tensor], Tensor]  # `(B, 3, H, W)` floats in [0, 1] to the same
+# `(B, 3, H, W)` floats in [0, 1] to the same; or `(B, H, W, 3)` uint8 to the same, without a detour by floats
+Painter = Callable[[Tensor], Tensor]
 
 SUFFIXES = {"onnx": (".onnx",), "openvino": (".xml", ".bin")}
 LEAST_PSNR = {"fp32": 40.0, "fp16": 40.0, "int8": 30.0}  # dB, to PyTorch in float32
@@ -86,29 +88,51 @@ def run_onnx(model: bytes) -> Painter:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return lambda images: torch.from_numpy(session.run(None, {"images": images.contiguous().numpy()})[0])
+
+    def paint(images: Tensor) -> Tensor:
+        if images.dtype == torch.uint8:
+            return to_uint8(paint(from_uint8(images)))
+        return torch.from_numpy(session.run(None, {"images": images.contiguous().numpy()})[0])
+
+    return paint
 
 
 def run_openvino(model: bytes, weights: bytes = b"", dtype: torch.dtype = torch.float32) -> Painter:
     """An ONNX model, or OpenVINO's XML and weights, on the CPU; `dtype` is that of the work."""
     openvino = _import_openvino()
     core = openvino.Core()
-    steps = openvino.preprocess.PrePostProcessor(core.read_model(model, weights))
-    for end in (steps.input(), steps.output()):  # pictures as they lie in memory here: nobody copies them
-        end.tensor().set_layout(openvino.Layout("NHWC"))
-        end.model().set_layout(openvino.Layout("NCHW"))
     options = {
         "INFERENCE_PRECISION_HINT": "bf16" if dtype == torch.bfloat16 else "f32",
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
-    compiled = core.compile_model(steps.build(), "CPU", options)
+
+    @cache  # most users need one of the two
+    def compiled(from_bytes: bool) -> Any:
+        steps = openvino.preprocess.PrePostProcessor(core.read_model(model, weights))
+        for end in (steps.input(), steps.output()):  # pictures as they lie in memory here: nobody copies them
+            end.tensor().set_layout(openvino.Layout("NHWC"))
+            end.model().set_layout(openvino.Layout("NCHW"))
+        if from_bytes:
+            steps.input().tensor().set_element_type(openvino.Type.u8)
+            steps.input().preprocess().convert_element_type(openvino.Type.f32).scale(255.0)
+            steps.output().postprocess().custom(_to_bytes)
+        return core.compile_model(steps.build(), "CPU", options)
 
     def paint(images: Tensor) -> Tensor:
+        if images.dtype == torch.uint8:
+            return torch.from_numpy(compiled(True)(images.contiguous().numpy(), share_inputs=True)[0])
         pixels = images.permute(0, 2, 3, 1).contiguous().numpy()
-        return torch.from_numpy(compiled(pixels, share_inputs=True)[0]).permute(0, 3, 1, 2)
+        return torch.from_numpy(compiled(False)(pixels, share_inputs=True)[0]).permute(0, 3, 1, 2)
 
     return paint
+
+
+def _to_bytes(output: Any) -> Any:
+    from openvino import Type, opset13
+
+    steps = opset13.multiply(output, opset13.constant(255.0, Type.f32))
+    return opset13.convert(opset13.round(steps), Type.u8).output(0)
 
 
 def _import_openvino() -> Any:

@@ -100,7 +100,7 @@ class Stylizer:
         if isinstance(image, np.ndarray):
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
                 raise UserError(f"an array must be uint8 (H, W, 3), this is {image.dtype} {image.shape}")
-            return np.asarray(self._stylize_pil(Image.fromarray(image), mask))
+            return self._stylize_array(image, mask)
         if isinstance(image, Tensor):
             if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
                 raise UserError(f"a tensor must be float (B, 3, H, W), this is {image.dtype} {tuple(image.shape)}")
@@ -108,18 +108,23 @@ class Stylizer:
         raise UserError(f"cannot stylize a {type(image).__name__}; give a PIL image, a uint8 array or a float tensor")
 
     @torch.inference_mode()
+    def _stylize_array(self, array: np.ndarray, mask: Image.Image | None) -> np.ndarray:
+        if self.stroke != 1 or self.size not in (None, max(array.shape)):  # PIL scales
+            return np.asarray(self._stylize_pil(Image.fromarray(array), mask))
+        content = torch.from_numpy(np.require(array, requirements=["C", "W"]))[None]
+        return self._finish_pixels(self._paint(content), content, mask)[0].numpy()
+
+    @torch.inference_mode()
     def _stylize_pil(self, image: Image.Image, mask: Image.Image | None) -> Image.Image:
         image = resize_longer_side(image if image.mode in ("RGB", "RGBA") else image.convert("RGB"), self.size)
-        content = flatten_alpha(image)
-        brushed = content if self.stroke == 1 else resize_longer_side(content, self._brushed(max(image.size)))
-        pixels = self._paint(_pixels(brushed))
-        if self.stroke != 1:
+        flat = flatten_alpha(image)
+        content = _pixels(flat)
+        if self.stroke == 1:
+            pixels = self._paint(content)
+        else:
+            pixels = self._paint(_pixels(resize_longer_side(flat, self._brushed(max(image.size)))))
             pixels = _pixels(Image.fromarray(pixels[0].numpy()).resize(image.size, Image.Resampling.LANCZOS))
-        if mask is not None:
-            pixels = _by_rows(self._finish, pixels, _pixels(content), _pixels(mask.convert("L").resize(image.size)))
-        elif self.strength != 1 or self.keep_colors:
-            pixels = _by_rows(self._finish, pixels, _pixels(content))
-        stylized = Image.fromarray(pixels[0].numpy())
+        stylized = Image.fromarray(self._finish_pixels(pixels, content, mask)[0].numpy())
         if image.mode == "RGBA":
             stylized.putalpha(image.getchannel("A"))
         return stylized
@@ -146,7 +151,10 @@ class Stylizer:
         memory = free_memory(self.device) if self._ceiling is None else self._ceiling - used_memory()
         memory -= 2 * pixels.nbytes
         if max(memory_needed(network, height, width) for network in self.networks) <= memory:
-            return to_uint8(self._blend(from_uint8(pixels.to(self.device))))
+            content = pixels.to(self.device)
+            if len(self.backends) == 1:
+                return self.backends[0](content).cpu()
+            return to_uint8(self._blend(from_uint8(content))).cpu()
         if memory < _LEAST_MEMORY:
             raise RunError(f"not enough memory for {width}×{height} pixels: {_LEAST_MEMORY >> 20} MiB more are needed")
         painted = [paint_in_bands(network, pixels, self._dtype, memory) for network in self.networks]
@@ -160,6 +168,15 @@ class Stylizer:
         if len(painted) == 1:
             return painted[0]
         return sum(share * picture for share, picture in zip(self._shares, painted, strict=True))  # type: ignore[return-value]
+
+    def _finish_pixels(self, pixels: Tensor, content: Tensor, mask: Image.Image | None) -> Tensor:
+        """All uint8 `(1, H, W, 3)`."""
+        if mask is not None:
+            height, width = content.shape[1:3]
+            return _by_rows(self._finish, pixels, content, _pixels(mask.convert("L").resize((width, height))))
+        if self.strength != 1 or self.keep_colors:
+            return _by_rows(self._finish, pixels, content)
+        return pixels
 
     def _finish(self, painted: Tensor, content: Tensor, mask: Tensor | None = None) -> Tensor:
         if self.keep_colors:

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fst.errors import UserError
+from fst.images import from_uint8, to_uint8
 
 LEAST_SIDE = 16  # pixels; below it the reflection paddings no longer fit
 
@@ -43,6 +44,8 @@ def _reflect(images: Tensor, amount: int) -> Tensor:
 class Convolution(nn.Conv2d):
     """A convolution that keeps the size (before its stride), with reflection: zeros would paint a dark frame."""
 
+    bias: Tensor
+
     def forward(self, input: Tensor) -> Tensor:
         return F.conv2d(_reflect(input, self.kernel_size[0] // 2), self.weight, self.bias, self.stride)
 
@@ -55,7 +58,6 @@ class UpsampledConvolution(Convolution):
     padding of the upsampled picture is replication before it.
     """
 
-    bias: Tensor
     plain = False
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -88,7 +90,6 @@ class PicturingConvolution(Convolution):
     times the channels; twice as fast in spite of a quarter more products. The picture's sides must be even.
     """
 
-    bias: Tensor
     plain = False
 
     def forward(self, input: Tensor) -> Tensor:
@@ -136,8 +137,8 @@ class TransformNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """`(B, 3, H, W)` in [0, 1], any H and W from 16 up, to stylized pictures of exactly the same size."""
-        refuse_small(images)
         height, width = images.shape[-2:]
+        refuse_small(height, width)
         # What reflection adds for the strides is cut off again.
         x = F.pad(images, (0, -width % self.multiple, 0, -height % self.multiple), mode="reflect")
         first, *body, last = self.layers
@@ -150,10 +151,13 @@ class TransformNetwork(nn.Module):
             y = last(x.float())[..., :height, :width] / 2 + 0.5
         return y if self.training else y.clamp(0, 1)
 
+    def forward_pixels(self, pixels: Tensor) -> Tensor:
+        """`(B, H, W, 3)` uint8 to the same, for inference."""
+        return to_uint8(self(from_uint8(pixels)))
 
-def refuse_small(images: Tensor) -> None:
-    """Raises a `UserError` for pictures `(B, 3, H, W)` too small for a transform network."""
-    height, width = images.shape[-2:]
+
+def refuse_small(height: int, width: int) -> None:
+    """Raises a `UserError` for pictures too small for a transform network."""
     if min(height, width) < LEAST_SIDE:
         raise UserError(f"a {width}×{height} picture is too small to stylize: at least {LEAST_SIDE}×{LEAST_SIDE}")
 
@@ -238,6 +242,42 @@ class UnshuffleNetwork(TransformNetwork):
             nn.PixelShuffle(factor),
         )
         super().__init__(layers, multiple=factor)
+
+    def forward_pixels(self, pixels: Tensor) -> Tensor:
+        """As of any network, but bytes become cells and cells bytes: at this speed passes over a picture in floats
+        would cost as much as the network."""
+        height, width = pixels.shape[1:3]
+        refuse_small(height, width)
+        cell = (self.multiple, self.multiple)
+        for dim in (1, 2):
+            pixels = _reflect_end(pixels, dim, -pixels.shape[dim] % self.multiple)
+        cells = pixels.unflatten(2, (-1, cell[1])).unflatten(1, (-1, cell[0])).transpose(2, 3)
+        _, first, *body, head, _ = self.layers
+        assert isinstance(first, Convolution)
+        assert isinstance(head, Convolution)
+        # 2x/255 - 1, and y/2 + 0.5 in 255 steps, within the kernels; and their channels as they lie in a picture.
+        weight, bias = _as_in_picture(first.weight, 1), first.bias - first.weight.sum((1, 2, 3))
+        kind = pixels.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+        x = cells.flatten(3).to(dtype).permute(0, 3, 1, 2)
+        x = F.conv2d(_reflect(x, 1), weight * (2 / 255), bias)
+        for layer in body:
+            x = layer(x)
+        weight, bias = _as_in_picture(head.weight, 0), _as_in_picture(head.bias, 0)
+        y = F.conv2d(_reflect(x, 1), weight * 127.5, bias * 127.5 + 127.5)
+        y = y.round_().clamp_(0, 255).permute(0, 2, 3, 1).unflatten(3, (*cell, 3)).transpose(2, 3)
+        painted = torch.empty(y.shape, dtype=torch.uint8, device=y.device).copy_(y)
+        return painted.flatten(3, 4).flatten(1, 2)[:, :height, :width]
+
+
+def _reflect_end(pixels: Tensor, dim: int, amount: int) -> Tensor:
+    return torch.cat([pixels, pixels.flip(dim).narrow(dim, 1, amount)], dim) if amount else pixels
+
+
+def _as_in_picture(channels: Tensor, dim: int) -> Tensor:
+    """Pixel-shuffle counts colours outermost, a picture in memory innermost."""
+    ordered = channels.unflatten(dim, (3, -1)).transpose(dim, dim + 1)
+    return ordered.flatten(dim, dim + 1)
 
 
 @torch.no_grad()

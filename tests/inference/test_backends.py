@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fst.errors import RunError, UserError
-from fst.images import to_tensor
+from fst.images import from_uint8, to_tensor, to_uint8
 from fst.inference import backends
 from fst.inference.backends import BACKENDS, Backend, fastest_backend, installed_backends, open_backend
 from fst.inference.style_file import load_style
@@ -49,6 +49,9 @@ def test_every_backend_paints_what_torch_does_in_float32(name: str) -> None:
         assert -10 * (painted - expected).square().mean().log10() >= 40, size
         assert torch.equal(earlier, copy), "a later picture was painted over it"
         earlier, copy = painted, painted.clone()
+        pixels = backend(to_uint8(images))
+        assert (pixels.shape, pixels.dtype) == ((2, *size, 3), torch.uint8)
+        assert -10 * (from_uint8(pixels) - expected).square().mean().log10() >= 40, size
 
 
 def test_pictures_too_small_are_one_clear_line_with_every_runtime(style_file: Path, exports: list[Path]) -> None:

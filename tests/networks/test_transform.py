@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fst.errors import UserError
+from fst.images import from_uint8, to_uint8
 from fst.networks.transform import (
     InstanceNorm,
     JohnsonNetwork,
@@ -172,3 +173,19 @@ def test_a_flat_picture_stays_flat() -> None:
 def test_mistakes_are_one_clear_line(arguments: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         build_transform_network(**arguments)
+
+
+@pytest.mark.parametrize("size", [(48, 64), (61, 90), (17, 16)])
+@pytest.mark.parametrize("name", ["johnson", "unshuffle"])
+def test_bytes_go_through_as_floats_do(name: str, size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    network = build_transform_network(name, width=16, blocks=1).eval()
+    pixels = torch.randint(0, 256, (2, *size, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        expected, painted = to_uint8(network(from_uint8(pixels))), network.forward_pixels(pixels)
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = network.forward_pixels(pixels)
+    assert painted.shape == pixels.shape
+    assert painted.dtype == torch.uint8
+    assert (painted.int() - expected.int()).abs().max() <= 1  # a half may be rounded either way
+    assert (rough.float() - expected.float()).abs().mean() < 1.5

@@ -1,0 +1,99 @@
+"""Does one loss network order pictures as another does? Prints, layer by layer, the rank correlation of their content
+and style distances over many pairs of a photo and a picture made from it.
+
+    python scripts/judge_loss_network.py --judge vgg19.safetensors --photos FOLDER --paintings FOLDER --styles FILE …
+
+The pictures of a photo are what each style paints, at several strengths, and the photo blurred, sharpened, noisy and
+in other colours. Style distances are to each of the paintings. Spearman's coefficient, 1 for the same order.
+"""
+
+import argparse
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from itertools import product
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.regression import spearman_corrcoef
+from torchvision.transforms import v2
+from tqdm import tqdm
+
+from fst.images import find_images, read_tensor
+from fst.inference.stylizer import Stylizer
+from fst.networks.vgg import LossNetwork, layer_table
+from fst.perceptual import content_term, gram_matrix, style_term
+
+STRENGTHS = (0.25, 0.5, 1.0)
+
+
+def pictures_of(photo: Tensor, stylizers: list[Stylizer]) -> Iterator[Tensor]:
+    """Of a `(1, 3, H, W)` photo in [0, 1]."""
+    for stylizer, strength in product(stylizers, STRENGTHS):
+        yield photo.lerp(stylizer(photo), strength)
+    yield v2.functional.gaussian_blur(photo, [9, 9], [2.0, 2.0])
+    yield v2.functional.adjust_sharpness(photo, 5.0)
+    yield (photo + 0.1 * torch.randn_like(photo)).clamp(0, 1)
+    yield v2.functional.adjust_hue(photo, 0.3)
+    yield photo.flip(1)
+
+
+@torch.no_grad()
+def distances(
+    network: LossNetwork, photo: Tensor, pictures: list[Tensor], paintings: Mapping[Path, Mapping[str, Tensor]]
+) -> dict[str, list[float]]:
+    """Relative distances by `content/LAYER` and `style/LAYER`, in the order of the pictures (and paintings)."""
+    target = network(photo)
+    found = defaultdict(list)
+    for picture in pictures:
+        features = network(picture)
+        for layer, value in features.items():
+            found[f"content/{layer}"].append(float(content_term(value, target[layer])))
+            gram = gram_matrix(value)
+            found[f"style/{layer}"] += [float(style_term(gram, painting[layer])) for painting in paintings.values()]
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", default="bundled", help="weights of the compact network; default bundled")
+    parser.add_argument("--judge", required=True, help="weights of VGG19")
+    parser.add_argument("--photos", type=Path, required=True, help="folder of photos")
+    parser.add_argument("--paintings", type=Path, required=True, help="folder of paintings")
+    parser.add_argument("--styles", nargs="+", required=True, help="trained styles that paint the pictures")
+    parser.add_argument("--count", type=int, default=8, help="photos; default 8")
+    parser.add_argument("--size", type=int, default=256, help="longer side in pixels; default 256")
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    layers = [layer.name for layer in layer_table("compact") if layer.kind == "relu"]
+    networks = {
+        "compact": LossNetwork("compact", layers, arguments.network),
+        "vgg19": LossNetwork("vgg19", layers, arguments.judge),
+    }
+    paths = find_images(arguments.paintings)
+    grams: dict[str, dict[Path, dict[str, Tensor]]] = {}
+    with torch.no_grad():
+        for name, network in networks.items():
+            seen = {path: network(read_tensor(path, 2 * arguments.size)) for path in paths}
+            grams[name] = {path: {layer: gram_matrix(f) for layer, f in fs.items()} for path, fs in seen.items()}
+    stylizers = [Stylizer(style) for style in arguments.styles]
+    found: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in networks}
+    for path in tqdm(find_images(arguments.photos)[: arguments.count], unit="photo"):
+        photo = read_tensor(path, arguments.size)
+        pictures = list(pictures_of(photo, stylizers))
+        for name, network in networks.items():
+            for key, values in distances(network, photo, pictures, grams[name]).items():
+                found[name][key] += values
+    pairs = len(found["vgg19"][f"content/{layers[0]}"])
+    print(f"{pairs} pairs of pictures, {pairs * len(paths)} of picture and painting")
+    print("| layer | content | style |\n|---|---|---|")
+    for layer in layers:
+        row = (
+            float(spearman_corrcoef(*(torch.tensor(found[name][f"{term}/{layer}"]) for name in networks)))
+            for term in ("content", "style")
+        )
+        print(f"| {layer} | " + " | ".join(f"{value:.3f}" for value in row) + " |")
+
+
+if __name__ == "__main__":
+    main()
