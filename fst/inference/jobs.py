@@ -60,7 +60,7 @@ def stylize_all(
             existing = find_frames(job.target) if is_template(job.target) else [job.target]
             if existing and existing[0].exists() and not force:
                 raise UserError(f"{existing[0]} exists; --force overwrites it")
-            _stylize(stylize, job, video_options)
+            _stylize(stylize, job, video_options, stylizer.at_once)
             written.add(job.target)
         except (UserError, RunError) as error:
             if len(jobs) == 1:
@@ -71,9 +71,9 @@ def stylize_all(
     return 1 if failures else 0
 
 
-def _stylize(stylize: Callable[..., Any], job: _Job, options: VideoOptions | None) -> None:
+def _stylize(stylize: Callable[..., Any], job: _Job, options: VideoOptions | None, at_once: int) -> None:
     if job.frames or _is_video(job.source):
-        _stylize_video(stylize, job, options)
+        _stylize_video(stylize, job, options, at_once)
         return
     image = read_image(job.source)
     try:
@@ -83,13 +83,13 @@ def _stylize(stylize: Callable[..., Any], job: _Job, options: VideoOptions | Non
     write_image(painted, job.target)
 
 
-def _stylize_video(stylize: Callable[..., Any], job: _Job, options: VideoOptions | None) -> None:
+def _stylize_video(stylize: Callable[..., Any], job: _Job, options: VideoOptions | None, at_once: int) -> None:
     if job.target.suffix.lower() in WRITABLE_SUFFIXES and not is_template(job.target):
         numbered = job.target.with_stem(f"{job.target.stem}-%05d")
         raise UserError(f"{job.source} is a video, {job.target} one picture; -o {numbered} writes each frame")
     try:
         with StopRequest() as stop:
-            result = stylize_video(job.frames or job.source, job.target, stylize, options, stop)
+            result = stylize_video(job.frames or job.source, job.target, stylize, options, stop, at_once)
         for note in result.notes:
             tqdm.write(f"fst: {note}", file=sys.stderr)
         if stop.signal is not None:

@@ -1,7 +1,9 @@
 """Pictures in, stylized pictures out."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
+from threading import Lock
 from typing import TypeVar
 
 import numpy as np
@@ -74,6 +76,13 @@ class Stylizer:
         self.size, self.strength, self.keep_colors, self.stroke = size, strength, keep_colors, stroke
         self._ceiling = None if memory is None else round(memory * 2**30)
         self._dtype = fast_dtype(self.device)
+        self._alone = Lock()  # for pictures that fill the memory
+
+    @property
+    def at_once(self) -> int:
+        """How many pictures it does best side by side, in threads that share PyTorch's; it is safe to do so."""
+        threads = torch.get_num_threads() if self.device.type == "cpu" else 1
+        return min(2, threads) if all(backend.name == "torch" for backend in self.backends) else 1
 
     @property
     def name(self) -> str:
@@ -150,14 +159,17 @@ class Stylizer:
         height, width = pixels.shape[1:3]
         memory = free_memory(self.device) if self._ceiling is None else self._ceiling - used_memory()
         memory -= 2 * pixels.nbytes
-        if max(memory_needed(network, height, width) for network in self.networks) <= memory:
-            content = pixels.to(self.device)
-            if len(self.backends) == 1:
-                return self.backends[0](content).cpu()
-            return to_uint8(self._blend(from_uint8(content))).cpu()
+        needed = max(memory_needed(network, height, width) for network in self.networks)
+        if needed <= memory:
+            with nullcontext() if 2 * needed <= memory else self._alone:
+                content = pixels.to(self.device)
+                if len(self.backends) == 1:
+                    return self.backends[0](content).cpu()
+                return to_uint8(self._blend(from_uint8(content))).cpu()
         if memory < _LEAST_MEMORY:
             raise RunError(f"not enough memory for {width}×{height} pixels: {_LEAST_MEMORY >> 20} MiB more are needed")
-        painted = [paint_in_bands(network, pixels, self._dtype, memory) for network in self.networks]
+        with self._alone:
+            painted = [paint_in_bands(network, pixels, self._dtype, memory) for network in self.networks]
         return painted[0] if len(painted) == 1 else _by_rows(self._mix, *painted)
 
     def _blend(self, content: Tensor) -> Tensor:

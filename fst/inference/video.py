@@ -2,15 +2,17 @@
 
 import re
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import repeat, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from fst.errors import RunError, UserError
@@ -19,13 +21,15 @@ from fst.stopping import Interrupted, StopRequest
 
 if TYPE_CHECKING:
     from fst.inference.numbered import PictureWriter
-    from fst.inference.video_reader import Reader
+    from fst.inference.video_reader import Frame, Reader
     from fst.inference.video_writer import VideoWriter
 
 # Containers that hold H.264 (or their own default) and most kinds of sound, and others that are only read.
 WRITABLE_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".ts", ".flv", ".3gp", ".gif"})
 SUFFIXES = WRITABLE_SUFFIXES - {".gif"} | {".avi", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".wmv", ".asf", ".ogv"}
 Stylize = Callable[[np.ndarray], np.ndarray]
+T = TypeVar("T")
+R = TypeVar("R")
 _AHEAD = 2  # frames that wait between two stages
 _NUMBER = re.compile(r"%0?(\d*)d")
 
@@ -87,6 +91,7 @@ def stylize_video(
     stylize: Stylize,
     options: VideoOptions | None = None,
     stop: StopRequest | None = None,
+    at_once: int = 1,
 ) -> VideoResult:
     """Stylize a video frame by frame; times, sound, subtitles, proportions and colours stay as they are.
 
@@ -96,9 +101,11 @@ def stylize_video(
         source: a video, or pictures in order.
         target: a file, whose suffix names the container, or a template of pictures such as `frames/%05d.png`.
             It appears whole, at the end.
-        stylize: takes and returns uint8 `(H, W, 3)` RGB; called in this thread. It may return another size, but
-            always the same.
+        stylize: takes and returns uint8 `(H, W, 3)` RGB; called in threads of its own. It may return another size,
+            but always the same.
         stop: once it has noted a signal, the frames that are done are kept.
+        at_once: frames that `stylize` is called for side by side, each with its share of PyTorch's threads. On a CPU
+            two are faster than one: where one waits (for its own slowest thread), the other works.
 
     Returns:
         The number of frames and remarks: with `stop`, an early end is no error.
@@ -115,7 +122,7 @@ def stylize_video(
     with closing(_open_reader(source, options)) as reader, _destination(target) as path:
         with closing(_open_writer(path, reader, options)) as writer:
             try:
-                frames = _run(reader, writer, _named(name, stylize), stop)
+                frames = _run(reader, writer, _named(name, stylize), stop, at_once)
                 if frames:
                     writer.finish()
             except FFmpegError as error:  # the writer's: the reader deals with its own
@@ -168,22 +175,48 @@ def _named(name: Path, stylize: Stylize) -> Stylize:
     return named
 
 
-def _run(reader: "Reader", writer: "VideoWriter | PictureWriter", stylize: Stylize, stop: StopRequest) -> int:
-    """All frames through the three stages, each in its thread, at most `_AHEAD` of them between two; how many."""
+def _run(
+    reader: "Reader", writer: "VideoWriter | PictureWriter", stylize: Stylize, stop: StopRequest, at_once: int
+) -> int:
+    """All frames through the three stages, each in its threads; how many."""
     frames, count = iter(reader), 0
+
+    def paint(frame: "Frame") -> "tuple[Frame, np.ndarray | None]":
+        return frame, None if frame.picture is None else stylize(frame.picture)
+
+    def write(painted: "tuple[Frame, np.ndarray | None]") -> bool:
+        writer.write(*painted)
+        return painted[1] is not None
+
     bar = tqdm(total=reader.expected or None, unit="frame", leave=False, disable=None)
-    with bar, ThreadPoolExecutor(1, "decode") as decoding, ThreadPoolExecutor(1, "encode") as encoding:
-        read = deque(decoding.submit(next, frames, None) for _ in range(_AHEAD))
-        written: deque[Future[None]] = deque()
-        while (frame := read.popleft().result()) is not None and stop.signal is None:
-            read.append(decoding.submit(next, frames, None))
-            picture = None if frame.picture is None else stylize(frame.picture)
-            written.append(encoding.submit(writer.write, frame, picture))
-            if len(written) > _AHEAD:
-                written.popleft().result()
-            if picture is not None:
-                count += 1
-                bar.update()
-        for future in written:
-            future.result()
+    decode, encode = ThreadPoolExecutor(1, "decode"), ThreadPoolExecutor(1, "encode")
+    with bar, decode, encode, _stylizing_threads(at_once) as stylizing:
+        decoded = _mapped(decode, lambda _: next(frames, None), repeat(None), _AHEAD)
+        wanted = takewhile(lambda _: stop.signal is None, iter(lambda: next(decoded), None))
+        for is_picture in _mapped(encode, write, _mapped(stylizing, paint, wanted, at_once), _AHEAD):
+            count += is_picture
+            bar.update(is_picture)
     return count
+
+
+def _mapped(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
+    """As `map`, in a pool's threads; at most `ahead` of the results wait to be fetched."""
+    waiting: deque[Future[R]] = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    for future in waiting:
+        yield future.result()
+
+
+@contextmanager
+def _stylizing_threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """That many, each with its share of PyTorch's threads."""
+    threads = torch.get_num_threads()
+    share = max(1, threads // count)
+    try:
+        with ThreadPoolExecutor(count, "stylize", torch.set_num_threads, (share,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(threads)  # or threads that come later would get the share, too

@@ -11,6 +11,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import torch
 
 import fst
 from fst.errors import RunError, UserError
@@ -33,6 +34,22 @@ def test_each_frame_is_stylized_in_its_place(clip: Path, tmp_path: Path) -> None
         assert abs(picture.astype(int) - invert(gray(number))).mean() < 3
     assert (seen.stream.codec_context.name, seen.stream.pix_fmt) == ("h264", "yuv420p")
     assert clip.read_bytes() == before
+
+
+def test_side_by_side_they_keep_their_order_and_share_the_threads(clip: Path, tmp_path: Path) -> None:
+    before, threads, together = torch.get_num_threads(), set(), threading.Barrier(2)
+
+    def slower_and_slower(picture: np.ndarray) -> np.ndarray:
+        together.wait(10)  # two are here at once; there are twenty
+        threads.add(torch.get_num_threads())
+        threading.Event().wait(0.02 * (picture.mean() % 3 < 1))
+        return invert(picture)
+
+    stylize_video(clip, tmp_path / "out.mp4", slower_and_slower, at_once=2)
+    for number, picture in enumerate(look(tmp_path / "out.mp4").pictures):
+        assert abs(picture.astype(int) - invert(gray(number))).mean() < 3
+    assert threads == {max(1, before // 2)}
+    assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
