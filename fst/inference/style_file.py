@@ -46,7 +46,8 @@ class StyleInfo:
         loss_network: architecture and weights (a file's name, never its folder).
         init_from: the style whose weights it started from, if any.
         steps: optimiser steps; `batch_size` pictures each, `image_size` pixels a side.
-        style_size: longer side of the style picture the targets were measured on, in pixels.
+        style_image: the style picture: its file without folder and suffix; that of `name` if empty.
+        style_size: its longer side in pixels, when the targets were measured.
         versions: of fst and torch that trained it.
         scores: measured terms on validation photos, by name.
     """
@@ -61,6 +62,7 @@ class StyleInfo:
     steps: int = 0
     batch_size: int = 0
     image_size: int = 0
+    style_image: str = ""
     style_size: int = 0
     versions: Mapping[str, str] = field(default_factory=lambda: {"fst": fst.__version__, "torch": torch.__version__})
     scores: Mapping[str, float] = field(default_factory=dict)

@@ -160,13 +160,14 @@ def find_painting(info: StyleInfo, paintings: Path | None) -> Path:
     """
     if not (info.layers and info.loss and info.style_size):
         raise UserError(f"{info.name}: its file does not tell the layers and loss it was trained for")
+    stem = info.style_image or info.name
     if paintings is not None:
-        found = [path for path in find_images(paintings) if path.stem == info.name]
+        found = [path for path in find_images(paintings) if path.stem == stem]
         if not found:
-            raise UserError(f"{info.name}: no picture of that name in {paintings} (--paintings)")
+            raise UserError(f"{info.name}: no picture named {stem} in {paintings} (--paintings)")
         return found[0]
     try:
-        return find_style_image(info.name)
+        return find_style_image(stem)
     except UserError as error:
         raise UserError(f"{info.name}: name a folder with the picture it was trained on: --paintings FOLDER") from error
 

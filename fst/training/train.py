@@ -170,6 +170,7 @@ def _describe(config: DictConfig, steps: int, scores: Mapping[str, float]) -> St
         steps=steps,
         batch_size=config.data.batch_size,
         image_size=config.data.size,
+        style_image=Path(config.style.image).stem,
         style_size=config.style.size,
         scores={name.removeprefix("val/"): float(score) for name, score in scores.items()},
     )

@@ -47,6 +47,7 @@ def test_round_trip_is_exact(tmp_path: Path) -> None:
         steps=7,
         batch_size=4,
         image_size=256,
+        style_image="starry_night",
         style_size=512,
         scores={"content": 0.1},
     )

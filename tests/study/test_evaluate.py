@@ -18,13 +18,13 @@ from tests.conftest import make_picture
 
 @pytest.fixture
 def style(photos: Path, painting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A style of one step, named `painting`."""
+    """A style of one step, named otherwise than its painting."""
     monkeypatch.chdir(tmp_path)
     sizes = ["style.size=48", "data.size=32", "data.batch_size=1", "data.workers=0", "data.val_count=1"]
     network = ["loss_network=vgg19", "loss_network.weights=random", "model.width=4", "model.blocks=1"]
     run = ["trainer.accelerator=cpu", "trainer.max_steps=1", "val_every=9", "logger=none"]
-    train([f"style.image={painting}", f"data.root={photos}", *sizes, *network, *run])
-    return "painting"
+    train([f"style.image={painting}", "name=mine", f"data.root={photos}", *sizes, *network, *run])
+    return "mine"
 
 
 def test_every_layer_is_measured_and_the_slow_method_overtakes(
@@ -42,8 +42,8 @@ def test_every_layer_is_measured_and_the_slow_method_overtakes(
     assert curve[iteration] <= goal
     assert all(value > goal for value in curve[:iteration])
     assert result["seconds"] > 0
-    assert Path("out/painting.png").exists() == (len(curve) > 0)
-    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| painting"))
+    assert Path("out/mine.png").exists() == (len(curve) > 0)
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| mine"))
     assert row.endswith(f"| {iteration} |")
 
 
@@ -70,9 +70,9 @@ def test_what_is_missing_is_one_line(
 ) -> None:
     folder = painting.parent
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"painting: name a folder with the picture .* --paintings FOLDER"):
+    with pytest.raises(UserError, match=r"mine: name a folder with the picture .* --paintings FOLDER"):
         evaluate_all([style], photos, None, "random", tmp_path)
-    with pytest.raises(UserError, match=r"painting: no picture of that name in .* \(--paintings\)"):
+    with pytest.raises(UserError, match=r"mine: no picture named painting in .* \(--paintings\)"):
         evaluate_all([style], photos, photos, "random", tmp_path)
     with pytest.raises(UserError, match=r"no pictures in it or below it \(--photos\)"):
         evaluate_all([style], tmp_path / "empty", folder, "random", tmp_path)

@@ -1,0 +1,48 @@
+"""Photos down one side, styles across: how trained styles look, at any size.
+
+python scripts/contact_sheet.py sheet.png --photos FOLDER --styles starry_night udnie --size 512 --count 6
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from fst.images import contact_sheet, find_images, read_tensor, to_pil, write_image
+from fst.inference.stylizer import Stylizer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help="the sheet; a .jpg or .png file")
+    parser.add_argument("--photos", type=Path, required=True, help="folder of photos")
+    parser.add_argument("--styles", nargs="+", required=True, help="names from `fst styles`, or style files")
+    parser.add_argument("--size", type=int, default=512, help="longer side in pixels when stylized; default 512")
+    parser.add_argument("--shown", type=int, help="longer side in the sheet; default as stylized")
+    parser.add_argument("--only", type=int, nargs="+", metavar="NUMBER", help="photos by place in the folder, from 0")
+    parser.add_argument("--count", type=int, default=6, help="photos, if not --only; default 6")
+    parser.add_argument("--painted-only", action="store_true", help="leave out the photos themselves")
+    arguments = parser.parse_args()
+    photos = find_images(arguments.photos)
+    chosen = photos[: arguments.count] if arguments.only is None else [photos[number] for number in arguments.only]
+    stylizers = [Stylizer(style) for style in arguments.styles]
+    rows = []
+    for path in tqdm(chosen, unit="photo"):
+        photo = read_tensor(path, arguments.size)
+        row = [stylizer(photo) for stylizer in stylizers]
+        row = row if arguments.painted_only else [photo, *row]
+        scale = (arguments.shown or arguments.size) / arguments.size
+        rows.append([shrink(picture, scale) for picture in row])
+    write_image(to_pil(contact_sheet(rows)), arguments.out)
+
+
+def shrink(picture: torch.Tensor, scale: float) -> torch.Tensor:
+    if scale == 1:
+        return picture
+    resize = torch.nn.functional.interpolate
+    return resize(picture, scale_factor=scale, mode="bicubic", antialias=True).clamp(0, 1)
+
+
+if __name__ == "__main__":
+    main()
