@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from pytorch_optimizer import SOAP
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -44,6 +45,7 @@ STYLE_TAPS = ["relu1_1", "relu1_2", "relu2_1", "relu2_2", "relu3_1", "relu3_3", 
 SIZE = 128  # pixels of a training crop's side
 BATCH, PAINTED = 16, 5  # pictures a step, and how many of them come from the pool
 POOL, LIFE = 60, 240  # pictures in the pool, and the most strokes one of them gets
+SAMPLED = 8  # taps a step
 STROKES = 2  # between two looks at a picture of the pool
 
 
@@ -212,19 +214,19 @@ def fit_maps(student: LossNetwork, teacher: LossNetwork, batches: Iterator[Tenso
 
 
 def errors(
-    student: LossNetwork, teacher: LossNetwork, maps: nn.ParameterDict, pictures: Tensor, grams: list[str]
+    student: LossNetwork, teacher: LossNetwork, maps: nn.ParameterDict, pictures: Tensor, taps: list[str]
 ) -> dict[str, Tensor]:
-    """At each tap the unexplained share of the features' variance, at `grams` the Gram matrices' relative error."""
-    seen = student(pictures)
+    """At each tap the unexplained share of the features' variance, and the Gram matrices' relative error."""
+    seen = student(pictures, taps)
     with torch.no_grad():
-        truth = teacher(pictures)
+        truth = teacher(pictures, taps)
     found: dict[str, Tensor] = {}
-    for tap in TAPS:
+    for tap in taps:
         mapped, wanted = F.conv2d(seen[tap], maps[tap][:, :, None, None]), truth[tap]
-        variance = wanted.float().var((0, 2, 3), correction=0)
-        found[f"features/{tap}"] = (mapped - wanted).float().square().mean() / variance.mean()
-    for tap in grams:
-        theirs, mine = gram_matrix(truth[tap]), gram_matrix(seen[tap])
+        with torch.no_grad():
+            variance = wanted.float().var((0, 2, 3), correction=0).mean()
+        found[f"features/{tap}"] = (mapped - wanted).float().square().mean() / variance
+        theirs, mine = gram_matrix(wanted), gram_matrix(seen[tap])
         with torch.autocast("cpu", enabled=False):  # the Gram matrix of mapped features is the mapped Gram matrix
             mine = maps[tap] @ mine @ maps[tap].T * (mine.shape[1] / theirs.shape[1])
         found[f"gram/{tap}"] = ((mine - theirs).square().sum((1, 2)) / theirs.square().sum((1, 2))).mean()
@@ -294,7 +296,8 @@ def distill(arguments: argparse.Namespace) -> None:
         first = saved["step"]
     make_trainable(student)
     kernels, linear = list(student.parameters()), list(maps.parameters())
-    optimizer = torch.optim.Adam([{"params": kernels, "lr": arguments.lr}, {"params": linear, "lr": 2 * arguments.lr}])
+    groups = [{"params": kernels, "lr": arguments.lr}, {"params": linear, "lr": 2 * arguments.lr}]
+    optimizer = torch.optim.Adam(groups) if arguments.adam else SOAP(groups, weight_decay=0.0, betas=(0.95, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: learning_rate_factor(step, arguments.steps, 0.03, 0.01)
     )
@@ -308,11 +311,12 @@ def distill(arguments: argparse.Namespace) -> None:
     order = range(first * BATCH, arguments.steps * BATCH)
     loader = DataLoader(dataset, BATCH, sampler=order, num_workers=arguments.workers, drop_last=True)
     validation = find_images(Path(arguments.val))
+    chances = torch.tensor([2.0 if tap in STYLE_TAPS else 1.0 for tap in TAPS])
     bar = tqdm(loader, initial=first, total=arguments.steps, unit="step", mininterval=5)
     for step, batch in enumerate(bar, first + 1):
         batch[:PAINTED] = pool.advance(batch[:PAINTED])
         with torch.autocast("cpu", fast_dtype(device)):
-            some = [TAPS[i] for i in torch.randperm(len(TAPS))[: len(TAPS) // 3]]  # teacher's Gram matrices cost most
+            some = [TAPS[i] for i in torch.multinomial(chances, SAMPLED)]  # all would cost three times as much
             found = errors(student, teacher, maps, batch, some)
         weights = (3.0 if key.startswith("gram") else 1.0 for key in found)
         loss = torch.stack([w * value.clamp(max=10) for w, value in zip(weights, found.values(), strict=True)]).mean()
@@ -321,7 +325,7 @@ def distill(arguments: argparse.Namespace) -> None:
         nn.utils.clip_grad_norm_(kernels, 1.0)
         optimizer.step()
         schedule.step()
-        bar.set_postfix(loss=f"{loss.item():.4f}", relu4_3=f"{found['features/relu4_3'].item():.3f}")
+        bar.set_postfix(loss=f"{loss.item():.4f}")
         if step % arguments.every == 0 or step == arguments.steps:
             scores = validate(student, teacher, maps, validation)
             print(step, {tap: (round(scores[f"features/{tap}"], 3), round(scores[f"gram/{tap}"], 4)) for tap in TAPS})
@@ -340,6 +344,7 @@ def main() -> None:
     parser.add_argument("--styles", nargs="+", default=[], help="trained style files, for stylized pictures")
     parser.add_argument("--steps", type=int, default=4000, help="default 4000")
     parser.add_argument("--lr", type=float, default=3e-4, help="peak learning rate; default 3e-4")
+    parser.add_argument("--adam", action="store_true")
     parser.add_argument("--prune-on", type=int, default=96, help="pictures for the start; default 96")
     parser.add_argument("--every", type=int, default=250, help="steps between validations; default 250")
     parser.add_argument("--workers", type=int, default=1, help="processes that read photos; default 1")

@@ -46,16 +46,19 @@ def paint_in_bands(network: TransformNetwork, picture: Tensor, dtype: torch.dtyp
         RunError: no room for temporary files.
     """
     first, *body, last = network.layers
+    left, _, above, _ = network.margins(*picture.shape[1:3])
     layers = sum(isinstance(module, _LOCAL) for module in network.modules())
     with torch.inference_mode(), tqdm(total=layers, unit="layer", leave=False, disable=None) as progress:
         painter = _Painter(next(network.parameters()).device, dtype, memory, progress)
-        rows = painter.apply(first, _Picture(picture, network.multiple), torch.float32)
+        rows = painter.apply(first, _Picture(picture, network), torch.float32)
         for layer in body:
             rows = painter.apply(layer, rows, dtype)
         painted = torch.empty_like(picture)
         for top, band in painter.bands(last, rows, torch.float32):
-            seen = painted[:, top : top + band.shape[2]]
-            seen.copy_(to_uint8(band / 2 + 0.5)[:, : seen.shape[1], : seen.shape[2]])
+            skipped = max(0, above - top)
+            seen = painted[:, max(0, top - above) : max(0, top - above + band.shape[2])]
+            whole = to_uint8(band / 2 + 0.5)
+            seen.copy_(whole[:, skipped : skipped + seen.shape[1], left : left + seen.shape[2]])
     return painted
 
 
@@ -72,19 +75,21 @@ def memory_needed(network: TransformNetwork, height: int, width: int) -> int:
 
 
 class _Picture:
-    """The rows of a picture as its network wants them: in [-1, 1], reflected to a multiple of pixels a side."""
+    """The rows of a picture as its network wants them: in [-1, 1], with its margins."""
 
-    def __init__(self, picture: Tensor, multiple: int) -> None:
+    def __init__(self, picture: Tensor, network: TransformNetwork) -> None:
         self._picture = picture
         height, width = picture.shape[1:3]
-        self._right = -width % multiple
-        self.height, self.width, self.channels = height + -height % multiple, width + self._right, 3
+        self._left, self._right, self._above, below = network.margins(height, width)
+        self.height, self.width = self._above + height + below, self._left + width + self._right
+        self.channels = 3
 
     def read(self, top: int, bottom: int, device: torch.device) -> Tensor:
         last = self._picture.shape[1] - 1
-        wanted = last - (torch.arange(top, bottom) - last).abs()  # beyond the last row they come back
+        wanted = (torch.arange(top, bottom) - self._above).abs()  # before the first row they come back …
+        wanted = last - (wanted - last).abs()  # … and beyond the last
         pixels = from_uint8(self._picture[:, wanted].to(device))
-        return F.pad(2 * pixels - 1, (0, self._right, 0, 0), mode="reflect")
+        return F.pad(2 * pixels - 1, (self._left, self._right, 0, 0), mode="reflect")
 
 
 class _Rows:

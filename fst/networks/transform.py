@@ -8,6 +8,7 @@ from fst.errors import UserError
 from fst.images import from_uint8, to_uint8
 
 LEAST_SIDE = 16  # pixels; below it the reflection paddings no longer fit
+_BORDER = 8  # pixels a side that are painted and cut off, see `TransformNetwork.margins`
 
 
 class InstanceNorm(nn.InstanceNorm2d):
@@ -139,8 +140,8 @@ class TransformNetwork(nn.Module):
         """`(B, 3, H, W)` in [0, 1], any H and W from 16 up, to stylized pictures of exactly the same size."""
         height, width = images.shape[-2:]
         refuse_small(height, width)
-        # What reflection adds for the strides is cut off again.
-        x = F.pad(images, (0, -width % self.multiple, 0, -height % self.multiple), mode="reflect")
+        left, _, top, _ = margins = self.margins(height, width)
+        x = F.pad(images, margins, mode="reflect")
         first, *body, last = self.layers
         # In bfloat16 the layers that meet pixels would round the picture to 8 bits and the gradient with it.
         with torch.autocast(images.device.type, enabled=False):
@@ -148,8 +149,18 @@ class TransformNetwork(nn.Module):
         for layer in body:
             x = layer(x)
         with torch.autocast(images.device.type, enabled=False):
-            y = last(x.float())[..., :height, :width] / 2 + 0.5
+            y = last(x.float())[..., top : top + height, left : left + width] / 2 + 0.5
         return y if self.training else y.clamp(0, 1)
+
+    def margins(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Pixels that reflection adds on the left, right, top and bottom, to be cut off again.
+
+        The strides want some. And trained networks paint a frame two or three pixels wide, their answer to the loss
+        network's padding with zeros; measured: with 8 pixels beyond it, nothing of it is left.
+        """
+        border = 0 if self.training else _BORDER
+        right, bottom = (border + -(side + 2 * border) % self.multiple for side in (width, height))
+        return border, right, border, bottom
 
     def forward_pixels(self, pixels: Tensor) -> Tensor:
         """`(B, H, W, 3)` uint8 to the same, for inference."""
@@ -249,8 +260,8 @@ class UnshuffleNetwork(TransformNetwork):
         height, width = pixels.shape[1:3]
         refuse_small(height, width)
         cell = (self.multiple, self.multiple)
-        for dim in (1, 2):
-            pixels = _reflect_end(pixels, dim, -pixels.shape[dim] % self.multiple)
+        left, right, top, bottom = self.margins(height, width)
+        pixels = _mirrored(_mirrored(pixels, 1, top, bottom), 2, left, right)
         cells = pixels.unflatten(2, (-1, cell[1])).unflatten(1, (-1, cell[0])).transpose(2, 3)
         _, first, *body, head, _ = self.layers
         assert isinstance(first, Convolution)
@@ -267,11 +278,14 @@ class UnshuffleNetwork(TransformNetwork):
         y = F.conv2d(_reflect(x, 1), weight * 127.5, bias * 127.5 + 127.5)
         y = y.round_().clamp_(0, 255).permute(0, 2, 3, 1).unflatten(3, (*cell, 3)).transpose(2, 3)
         painted = torch.empty(y.shape, dtype=torch.uint8, device=y.device).copy_(y)
-        return painted.flatten(3, 4).flatten(1, 2)[:, :height, :width]
+        return painted.flatten(3, 4).flatten(1, 2)[:, top : top + height, left : left + width]
 
 
-def _reflect_end(pixels: Tensor, dim: int, amount: int) -> Tensor:
-    return torch.cat([pixels, pixels.flip(dim).narrow(dim, 1, amount)], dim) if amount else pixels
+def _mirrored(pixels: Tensor, dim: int, before: int, after: int) -> Tensor:
+    """Reflection padding, of bytes too."""
+    first = pixels.narrow(dim, 1, before).flip(dim)
+    last = pixels.narrow(dim, pixels.shape[dim] - 1 - after, after).flip(dim)
+    return torch.cat([first, pixels, last], dim)
 
 
 def _as_in_picture(channels: Tensor, dim: int) -> Tensor:

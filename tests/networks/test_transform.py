@@ -58,10 +58,20 @@ def test_cells_too_large_for_the_smallest_picture_are_refused(factor: int) -> No
 def test_odd_sizes_are_cut_not_skewed() -> None:
     """The common part of a picture and of its extension by reflection is painted alike."""
     torch.manual_seed(0)
-    network = JohnsonNetwork(width=4, blocks=1).eval()
+    network = JohnsonNetwork(width=4, blocks=1)
     images = torch.rand(1, 3, 61, 90)
     extended = F.pad(images, (0, 2, 0, 3), mode="reflect")
-    assert torch.equal(network(images), network(extended)[..., :61, :90])
+    with torch.no_grad():
+        assert torch.equal(network(images), network(extended)[..., :61, :90])
+
+
+def test_a_frame_of_eight_pixels_is_painted_and_cut_off() -> None:
+    torch.manual_seed(0)
+    network = JohnsonNetwork(width=4, blocks=1)
+    images = torch.rand(1, 3, 60, 84)
+    with torch.no_grad():
+        painted = network(F.pad(images, (8, 8, 8, 8), mode="reflect"))  # in training mode: as it is
+        assert torch.equal(network.eval()(images), painted[..., 8:-8, 8:-8].clamp(0, 1))
 
 
 def test_too_small_is_one_clear_line() -> None:
