@@ -8,7 +8,8 @@ Three things make it see what VGG19 sees, also in the pictures that training aga
 - It starts as a pruned VGG19: at each layer the channels that explain most of the others, each convolution fitted to
   them by least squares over the compressed layer before it (as He et al. 2017).
 - Every layer is a tap: a linear map from its features to the teacher's is trained with it, on features and on Gram
-  matrices. Matching Gram matrices in the student then matches the teacher's through the same maps.
+  matrices. Matching Gram matrices in the student then matches the teacher's through the same maps. And without maps,
+  which training against the student does not have, style distances between pictures shall be the teacher's.
 - A third of each batch is a pool of pictures that are being painted against the student at that moment, pixel by
   pixel: what they find that it does not see, the teacher shows it in the next step.
 
@@ -42,9 +43,11 @@ STUDENT = "compact"
 LAYERS = [layer for layer in layer_table(STUDENT) if layer.kind != "pool"]
 TAPS = [layer.name for layer in LAYERS]
 STYLE_TAPS = ["relu1_1", "relu1_2", "relu2_1", "relu2_2", "relu3_1", "relu3_3", "relu4_1", "relu4_3"]
+DTYPE = fast_dtype(torch.device("cpu"))
+KINDS = ("features", "gram", "distances")
 SIZE = 128  # pixels of a training crop's side
-BATCH, PAINTED = 16, 5  # pictures a step, and how many of them come from the pool
-POOL, LIFE = 60, 240  # pictures in the pool, and the most strokes one of them gets
+BATCH, PAINTED = 8, 3  # pictures a step, and how many of them come from the pool
+POOL, LIFE = 48, 240  # pictures in the pool, and the most strokes one of them gets
 SAMPLED = 8  # taps a step
 STROKES = 2  # between two looks at a picture of the pool
 
@@ -120,7 +123,7 @@ class Pool:
         painting = self.paintings[int(torch.randint(len(self.paintings), ()))]
         count = int(torch.randint(1, len(STYLE_TAPS) + 1, ()))
         layers = [STYLE_TAPS[i] for i in torch.randperm(len(STYLE_TAPS))[:count]]
-        with torch.autocast("cpu", fast_dtype(picture.device)):
+        with torch.autocast("cpu", DTYPE):
             features = self.student(painting, layers)
             self.targets[row] = {layer: gram_matrix(f) for layer, f in features.items()}
             if self.styles and torch.rand(()) < 0.4:
@@ -133,7 +136,7 @@ class Pool:
     def _stroke(self, rows: list[int]) -> Tensor:
         pixels = self.pictures[rows].requires_grad_()
         layers = sorted({layer for row in rows for layer in self.targets[row]} | {"relu2_2"})
-        with torch.autocast("cpu", fast_dtype(pixels.device)):
+        with torch.autocast("cpu", DTYPE):
             features = self.student(pixels, layers)
             with torch.no_grad():
                 origin = self.student(self.origin[rows], ["relu2_2"])["relu2_2"].float()
@@ -216,7 +219,8 @@ def fit_maps(student: LossNetwork, teacher: LossNetwork, batches: Iterator[Tenso
 def errors(
     student: LossNetwork, teacher: LossNetwork, maps: nn.ParameterDict, pictures: Tensor, taps: list[str]
 ) -> dict[str, Tensor]:
-    """At each tap the unexplained share of the features' variance, and the Gram matrices' relative error."""
+    """At each tap the unexplained share of the features' variance, and the relative errors of the Gram matrices and of
+    the style distances between the pictures."""
     seen = student(pictures, taps)
     with torch.no_grad():
         truth = teacher(pictures, taps)
@@ -227,21 +231,30 @@ def errors(
             variance = wanted.float().var((0, 2, 3), correction=0).mean()
         found[f"features/{tap}"] = (mapped - wanted).float().square().mean() / variance
         theirs, mine = gram_matrix(wanted), gram_matrix(seen[tap])
-        with torch.autocast("cpu", enabled=False):  # the Gram matrix of mapped features is the mapped Gram matrix
+        with torch.autocast("cpu", enabled=False):
+            far, near = distances(theirs), distances(mine)
+            found[f"distances/{tap}"] = (near - far).square().sum() / far.square().sum().clamp_min(1e-12)
+            # The Gram matrix of mapped features is the mapped Gram matrix.
             mine = maps[tap] @ mine @ maps[tap].T * (mine.shape[1] / theirs.shape[1])
-        found[f"gram/{tap}"] = ((mine - theirs).square().sum((1, 2)) / theirs.square().sum((1, 2))).mean()
+            found[f"gram/{tap}"] = ((mine - theirs).square().sum((1, 2)) / theirs.square().sum((1, 2))).mean()
     return found
+
+
+def distances(grams: Tensor) -> Tensor:
+    """Between all pairs of `(B, C, C)`, as shares of the second's size: `(B, B)`."""
+    flat = grams.flatten(1)
+    return torch.cdist(flat, flat) / flat.norm(dim=1)
 
 
 @torch.no_grad()
 def validate(
     student: LossNetwork, teacher: LossNetwork, maps: nn.ParameterDict, photos: list[Path]
 ) -> dict[str, float]:
+    crops = torch.stack([random_crop(read_image(path), 2 * SIZE, (0, 0)) for path in photos])
     rows = []
-    for path in photos:
-        crop = random_crop(read_image(path), 2 * SIZE, (0, 0))
-        with torch.autocast("cpu", fast_dtype(torch.device("cpu"))):
-            rows.append(errors(student, teacher, maps, from_uint8(crop[None]), TAPS))
+    with torch.autocast("cpu", DTYPE):
+        for some in crops.split(4):
+            rows.append(errors(student, teacher, maps, from_uint8(some), TAPS))
     return {key: float(torch.stack([row[key] for row in rows]).mean()) for key in rows[0]}
 
 
@@ -272,54 +285,55 @@ def write(path: Path, student: LossNetwork, scores: dict[str, float], steps: int
     write_atomically(path, save(state_of(student), {"fst": json.dumps(document)}))
 
 
+def pruned(
+    out: Path, teacher: LossNetwork, dataset: Dataset[Tensor], count: int
+) -> tuple[LossNetwork, dict[str, Tensor]]:
+    """The student before its first step, and its maps, from `count` pictures."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    sample = torch.stack([dataset[position] for position in range(count)])
+    start = out.with_suffix(".start.safetensors")
+    write_atomically(start, save({key: value.contiguous() for key, value in prune(teacher, sample).items()}))
+    student = LossNetwork(STUDENT, TAPS, str(start))
+    start.unlink()
+    return student, fit_maps(student, teacher, iter(sample.split(8)))
+
+
 def distill(arguments: argparse.Namespace) -> None:
     keep_large_blocks()
     torch.manual_seed(0)
-    device = torch.device("cpu")
     teacher = LossNetwork("vgg19", TAPS, arguments.teacher)
-    teacher.use_dtype(fast_dtype(device))
+    teacher.use_dtype(DTYPE)
     paintings = find_images(Path(arguments.paintings))
     dataset = Photos(find_images(Path(arguments.photos)), paintings)
-    resume, first = arguments.out.with_suffix(".pt"), 0
+    resume = arguments.out.with_suffix(".pt")
     saved = torch.load(resume, weights_only=True) if resume.exists() else None
     if saved is None:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        sample = torch.stack([dataset[position] for position in range(arguments.prune_on)])
-        start = arguments.out.with_suffix(".start.safetensors")
-        write_atomically(start, save({key: value.contiguous() for key, value in prune(teacher, sample).items()}))
-        student = LossNetwork(STUDENT, TAPS, str(start))
-        maps = nn.ParameterDict(fit_maps(student, teacher, iter(sample.split(8))))
-        start.unlink()
+        student, linear = pruned(arguments.out, teacher, dataset, arguments.prune_on)
     else:
-        student = LossNetwork(STUDENT, TAPS, "random")
-        maps = nn.ParameterDict(saved["maps"])
-        first = saved["step"]
+        student, linear = LossNetwork(STUDENT, TAPS, "random"), saved["maps"]
     make_trainable(student)
-    kernels, linear = list(student.parameters()), list(maps.parameters())
-    groups = [{"params": kernels, "lr": arguments.lr}, {"params": linear, "lr": 2 * arguments.lr}]
-    optimizer = torch.optim.Adam(groups) if arguments.adam else SOAP(groups, weight_decay=0.0, betas=(0.95, 0.99))
+    maps = nn.ParameterDict(linear)
+    kernels = list(student.parameters())
+    groups = [{"params": kernels, "lr": arguments.lr}, {"params": list(maps.parameters()), "lr": 2 * arguments.lr}]
+    optimizer = SOAP(groups, weight_decay=0.0, betas=(0.95, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: learning_rate_factor(step, arguments.steps, 0.03, 0.01)
     )
+    first = 0
     if saved is not None:
+        first = saved["step"]
         student.load_state_dict(saved["student"])
         optimizer.load_state_dict(saved["optimizer"])
         schedule.load_state_dict(saved["schedule"])
-    pictures = [read_tensor(path, 384) for path in paintings]
     styles = [load_style(Path(path))[0].eval() for path in arguments.styles]
-    pool = Pool(student, pictures, styles)
+    pool = Pool(student, [read_tensor(path, 384) for path in paintings], styles)
     order = range(first * BATCH, arguments.steps * BATCH)
     loader = DataLoader(dataset, BATCH, sampler=order, num_workers=arguments.workers, drop_last=True)
     validation = find_images(Path(arguments.val))
-    chances = torch.tensor([2.0 if tap in STYLE_TAPS else 1.0 for tap in TAPS])
     bar = tqdm(loader, initial=first, total=arguments.steps, unit="step", mininterval=5)
     for step, batch in enumerate(bar, first + 1):
         batch[:PAINTED] = pool.advance(batch[:PAINTED])
-        with torch.autocast("cpu", fast_dtype(device)):
-            some = [TAPS[i] for i in torch.multinomial(chances, SAMPLED)]  # all would cost three times as much
-            found = errors(student, teacher, maps, batch, some)
-        weights = (3.0 if key.startswith("gram") else 1.0 for key in found)
-        loss = torch.stack([w * value.clamp(max=10) for w, value in zip(weights, found.values(), strict=True)]).mean()
+        loss = total_loss(student, teacher, maps, batch)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(kernels, 1.0)
@@ -328,10 +342,21 @@ def distill(arguments: argparse.Namespace) -> None:
         bar.set_postfix(loss=f"{loss.item():.4f}")
         if step % arguments.every == 0 or step == arguments.steps:
             scores = validate(student, teacher, maps, validation)
-            print(step, {tap: (round(scores[f"features/{tap}"], 3), round(scores[f"gram/{tap}"], 4)) for tap in TAPS})
+            table = {tap: [round(scores[f"{kind}/{tap}"], 3) for kind in KINDS] for tap in STYLE_TAPS}
+            bar.write(f"{step} {table}")
             write(arguments.out, student, scores, step)
             state = {"student": student.state_dict(), "maps": dict(maps.items()), "step": step}
             torch.save(state | {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}, resume)
+
+
+def total_loss(student: LossNetwork, teacher: LossNetwork, maps: nn.ParameterDict, pictures: Tensor) -> Tensor:
+    """Of a few taps drawn by chance: all would cost three times as much."""
+    chances = torch.tensor([2.0 if tap in STYLE_TAPS else 1.0 for tap in TAPS])
+    taps = [TAPS[i] for i in torch.multinomial(chances, SAMPLED)]
+    with torch.autocast("cpu", DTYPE):
+        found = errors(student, teacher, maps, pictures, taps)
+    weights = (3.0 if key.startswith("gram") else 1.0 for key in found)
+    return torch.stack([w * value.clamp(max=10) for w, value in zip(weights, found.values(), strict=True)]).mean()
 
 
 def main() -> None:
@@ -342,9 +367,8 @@ def main() -> None:
     parser.add_argument("--val", required=True, help="folder of validation photos")
     parser.add_argument("--paintings", required=True, help="folder of paintings")
     parser.add_argument("--styles", nargs="+", default=[], help="trained style files, for stylized pictures")
-    parser.add_argument("--steps", type=int, default=4000, help="default 4000")
-    parser.add_argument("--lr", type=float, default=3e-4, help="peak learning rate; default 3e-4")
-    parser.add_argument("--adam", action="store_true")
+    parser.add_argument("--steps", type=int, default=1200, help="default 1200")
+    parser.add_argument("--lr", type=float, default=1e-3, help="peak learning rate; default 1e-3")
     parser.add_argument("--prune-on", type=int, default=96, help="pictures for the start; default 96")
     parser.add_argument("--every", type=int, default=250, help="steps between validations; default 250")
     parser.add_argument("--workers", type=int, default=1, help="processes that read photos; default 1")
