@@ -61,7 +61,7 @@ class LossNetwork(nn.Module):
     {'relu1_2': (1, 64, 32, 48), 'conv2_1': (1, 128, 16, 24)}
 
     Args:
-        architecture: `vgg16` or `vgg19`.
+        architecture: `vgg16`, `vgg19`, or `compact`, which was distilled from the latter.
         layers: names of the layers that will be read, `conv4_2` (before the ReLU) or `relu4_2` (after it).
         weights: `imagenet` (torchvision's, downloaded once), `bundled` (with fst: `compact` only), `random` (seeded,
             for tests), or the path of a `.safetensors` or `.pth` file with torchvision's names.

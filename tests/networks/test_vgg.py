@@ -2,11 +2,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
+from torchmetrics.functional.regression import spearman_corrcoef
 from torchvision.models import vgg as torchvision_vgg
 
 from fst.errors import UserError
+from fst.images import find_images, read_tensor
 from fst.networks.vgg import LossNetwork, layer_table
+from fst.perceptual import gram_matrix, style_term
+from fst.resources import resource_folder
 
 JOHNSON = ["relu1_2", "relu2_2", "relu3_3", "relu4_3"]
 TORCHVISION = {"vgg16": "D", "vgg19": "E"}
@@ -214,3 +219,28 @@ def test_the_compact_network_has_vgg19s_names_as_far_as_relu4_4() -> None:
     assert compact == names[: names.index("pool4") + 1]
     with pytest.raises(UserError, match=r"loss_network\.weights=bundled"):
         LossNetwork("compact", ["relu1_1"], "imagenet")
+
+
+def test_the_bundled_compact_network_is_small_and_credits_its_teacher() -> None:
+    layers = [layer.name for layer in layer_table("compact") if layer.kind == "relu"]
+    features = LossNetwork("compact", layers, "bundled")(torch.rand(1, 3, 32, 48))
+    assert features["relu4_4"].shape == (1, 192, 4, 6)
+    assert all(0 < (values > 0).float().mean() < 1 for values in features.values())
+    path = resource_folder("checkpoints") / "loss_networks" / "compact.safetensors"
+    assert path.stat().st_size <= 4_000_000
+    with safe_open(path, "pt") as file:
+        assert "Visual Geometry Group, Oxford, CC BY 4.0" in file.metadata()["fst"]
+
+
+@pytest.mark.lab
+def test_the_compact_network_sees_styles_as_vgg19_does(lab: Path) -> None:
+    pictures = [read_tensor(path, 256) for path in find_images(lab / "styles")]
+    weights = {"compact": "bundled", "vgg19": str(lab / "weights/vgg19_features.safetensors")}
+    for layer in JOHNSON:
+        found = {}
+        for name, source in weights.items():
+            network = LossNetwork(name, [layer], source)
+            with torch.no_grad():
+                grams = [gram_matrix(network(picture)[layer]) for picture in pictures]
+            found[name] = torch.stack([style_term(one, other) for one in grams for other in grams if one is not other])
+        assert spearman_corrcoef(found["compact"], found["vgg19"]) > 0.97, layer
