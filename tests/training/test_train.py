@@ -82,7 +82,7 @@ def test_every_config_composes_and_runs_two_steps(choice: str, small: list[str],
     if choice == "data=webdataset":
         pytest.importorskip("webdataset")
         small = [f"data.urls='{pack(photos, Path('shards'))}'", *small]
-    if choice in ("data=webdataset", "data=synthetic"):
+    if choice in ("data=webdataset", "data=synthetic", "experiment=quickstart"):
         small = [override for override in small if not override.startswith("data.root")]
     main([choice, *small])
     (path,) = style_files()
