@@ -48,9 +48,10 @@ def test_interrupted_the_frames_that_are_done_are_kept(
 ) -> None:
     fake.interrupt = True
     assert stylize("clip.mp4", "missing.mp4", "-o", "out") == 130
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fst: ")]
-    assert lines == ["fst: stopped after 3 frames; out/clip-tiny.mp4 holds them"]
-    assert len(look(Path("out/clip-tiny.mp4")).times) == 3
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("fst: "))
+    frames = len(look(Path("out/clip-tiny.mp4")).times)
+    assert line == f"fst: stopped after {frames} frames; out/clip-tiny.mp4 holds them"
+    assert 3 <= frames <= 5  # of 20; what was being painted is finished
     stop = StopRequest()
     stop.signal = signal.SIGINT
     with pytest.raises(Exception, match="stopped by SIGINT at step 0"):
