@@ -20,7 +20,7 @@ from fst.images import from_uint8, to_uint8
 from fst.networks.transform import (
     InstanceNorm,
     PicturingConvolution,
-    ResidualBlock,
+    Residual,
     TransformNetwork,
     UpsampledConvolution,
 )
@@ -156,7 +156,7 @@ class _Painter:
         """A layer of any kind, worked out in `dtype`; one that sees a pixel at a time waits until `source` is read."""
         if isinstance(layer, _LOCAL):
             return self._apply_local(layer, source, dtype)
-        if isinstance(layer, ResidualBlock):
+        if isinstance(layer, Residual):
             inner = source
             for module in layer.body:
                 inner = self.apply(module, inner, dtype)

@@ -104,18 +104,12 @@ class PicturingConvolution(Convolution):
         return F.pixel_shuffle(y, 2)
 
 
-class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions beside the identity, no ReLU after the sum (Johnson et al. 2016, supplement 1)."""
+class Residual(nn.Module):
+    """Layers beside the identity, no ReLU after the sum (Johnson et al. 2016, supplement 1)."""
 
-    def __init__(self, channels: int, norm: type[nn.Module]) -> None:
+    def __init__(self, *layers: nn.Module) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            Convolution(channels, channels, 3),
-            norm(channels),
-            nn.ReLU(inplace=True),
-            Convolution(channels, channels, 3),
-            norm(channels),
-        )
+        self.body = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.body(x)
@@ -185,6 +179,12 @@ def _stage(convolution: nn.Conv2d, norm: type[nn.Module]) -> tuple[nn.Module, ..
     return convolution, norm(convolution.out_channels), nn.ReLU(inplace=True)
 
 
+def _block(channels: int, norm: type[nn.Module]) -> Residual:
+    return Residual(
+        *_stage(Convolution(channels, channels, 3), norm), Convolution(channels, channels, 3), norm(channels)
+    )
+
+
 def _norm(name: str) -> type[nn.Module]:
     if name not in NORMS:
         raise UserError(f"model.norm is '{name}'; it can be {' or '.join(NORMS)}")
@@ -215,7 +215,7 @@ class JohnsonNetwork(TransformNetwork):
             *_stage(Convolution(3, width, 9), normalise),
             *_stage(Convolution(width, 2 * width, 3, stride=2), normalise),
             *_stage(Convolution(2 * width, 4 * width, 3, stride=2), normalise),
-            *(ResidualBlock(4 * width, normalise) for _ in range(blocks)),
+            *(_block(4 * width, normalise) for _ in range(blocks)),
             *_stage(UpsampledConvolution(4 * width, 2 * width), normalise),
             *_stage(UpsampledConvolution(2 * width, width), normalise),
             PicturingConvolution(width, 3, 9),
@@ -224,23 +224,28 @@ class JohnsonNetwork(TransformNetwork):
 
 
 class UnshuffleNetwork(TransformNetwork):
-    """A light network: all convolutions work on cells of `factor` × `factor` pixels, which pixel-unshuffle makes one
-    (Shi et al. 2016 in reverse). Convolutions at full resolution are what costs in Johnson's.
+    """A light network: Johnson's convolutions at full resolution are what costs, and here are none.
 
-    >>> network = UnshuffleNetwork(factor=8, width=16, blocks=1).eval()
+    Pixel-unshuffle (Shi et al. 2016 in reverse) makes one of each cell of `factor` × `factor` pixels. The residual
+    blocks work at half that resolution, beside the identity, which keeps the cells' detail.
+
+    >>> network = UnshuffleNetwork(factor=4, width=16, body=16, blocks=1).eval()
     >>> network(torch.rand(1, 3, 61, 90)).shape
     torch.Size([1, 3, 61, 90])
 
     Args:
-        factor: pixels a side of a cell, 1 to 8.
-        width: channels; multiples of 16 suit the hardware.
+        factor: pixels a side of a cell, 1 to 4.
+        width: channels of the cells; multiples of 16 suit the hardware.
+        body: channels of the residual blocks.
         blocks: residual blocks.
         norm: `instance` or `batch`.
     """
 
-    def __init__(self, factor: int = 8, width: int = 32, blocks: int = 5, norm: str = "instance") -> None:
-        if not 1 <= factor <= 8:
-            raise UserError(f"model.factor is {factor}; a cell has 1 to 8 pixels a side")
+    def __init__(
+        self, factor: int = 4, width: int = 16, body: int = 32, blocks: int = 5, norm: str = "instance"
+    ) -> None:
+        if not 1 <= factor <= 4:
+            raise UserError(f"model.factor is {factor}; a cell has 1 to 4 pixels a side")
         normalise = _norm(norm)
         pixels = 3 * factor * factor
         head = Convolution(width, pixels, 3)
@@ -248,18 +253,23 @@ class UnshuffleNetwork(TransformNetwork):
         layers = nn.Sequential(
             nn.PixelUnshuffle(factor),
             *_stage(Convolution(pixels, width, 3), normalise),
-            *(ResidualBlock(width, normalise) for _ in range(blocks)),
+            Residual(
+                *_stage(Convolution(width, body, 3, stride=2), normalise),
+                *(_block(body, normalise) for _ in range(blocks)),
+                *_stage(UpsampledConvolution(body, width), normalise),
+            ),
             head,
             nn.PixelShuffle(factor),
         )
-        super().__init__(layers, multiple=factor)
+        super().__init__(layers, multiple=2 * factor)
+        self._factor = factor
 
     def forward_pixels(self, pixels: Tensor) -> Tensor:
         """As of any network, but bytes become cells and cells bytes: at this speed passes over a picture in floats
         would cost as much as the network."""
         height, width = pixels.shape[1:3]
         refuse_small(height, width)
-        cell = (self.multiple, self.multiple)
+        cell = (self._factor, self._factor)
         left, right, top, bottom = self.margins(height, width)
         pixels = _mirrored(_mirrored(pixels, 1, top, bottom), 2, left, right)
         cells = pixels.unflatten(2, (-1, cell[1])).unflatten(1, (-1, cell[0])).transpose(2, 3)

@@ -53,8 +53,8 @@ def test_it_is_the_whole_picture(bundled: TransformNetwork, size: tuple[int, int
     [
         ("johnson", {"width": 4, "blocks": 2, "norm": "batch"}),
         ("johnson", {"width": 4, "blocks": 1}),
-        ("unshuffle", {"factor": 8, "width": 16, "blocks": 2}),
-        ("unshuffle", {"factor": 4, "width": 4, "blocks": 1, "norm": "batch"}),
+        ("unshuffle", {"factor": 4, "width": 16, "blocks": 2}),
+        ("unshuffle", {"factor": 2, "width": 4, "body": 8, "blocks": 1, "norm": "batch"}),
     ],
 )
 def test_every_network(architecture: str, arguments: dict[str, int | str]) -> None:
@@ -77,7 +77,7 @@ def test_a_full_disk_is_one_clear_line(bundled: TransformNetwork, monkeypatch: p
 
 def test_more_channels_at_full_size_need_more_memory() -> None:
     johnson, half = (build_transform_network("johnson", width=width) for width in (32, 16))
-    light = build_transform_network("unshuffle", factor=8, width=32)
+    light = build_transform_network("unshuffle")
     needs = [memory_needed(network, 720, 1280) for network in (johnson, half, light)]
     assert needs == sorted(needs, reverse=True)
     assert needs[0] == 720 * 1280 * (80 + 20 * 32)

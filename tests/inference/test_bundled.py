@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fst.images import find_images, read_tensor
+from fst.inference.style_file import read_info
 from fst.inference.stylizer import Stylizer
 from fst.networks.vgg import LossNetwork
 from fst.perceptual import LossWeights, PerceptualLoss
@@ -33,7 +34,8 @@ def grid(image: torch.Tensor, period: int) -> float:
 @pytest.mark.parametrize("path", STYLES, ids=lambda path: path.stem)
 def test_style_error_falls_and_no_spot_is_dead(path: Path, lab: Path) -> None:
     network = LossNetwork("vgg19", JOHNSON, str(lab / "weights/vgg19_features.safetensors"))
-    style_image = read_tensor(lab / "styles" / f"{path.stem}.jpg", 512)
+    painting = read_info(path).style_image or path.stem
+    style_image = read_tensor(lab / "styles" / f"{painting}.jpg", 512)
     loss = PerceptualLoss(network, style_image, {"relu2_2": 1.0}, JOHNSON, LossWeights())
     stylizer = Stylizer(path, device="cpu")
     for photo in find_images(lab / "photos/val")[:3]:
