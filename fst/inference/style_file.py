@@ -45,6 +45,7 @@ class StyleInfo:
         loss: convention, reduction and term weights.
         loss_network: architecture and weights (a file's name, never its folder).
         init_from: the style whose weights it started from, if any.
+        teacher: the style whose pictures it imitated first, if any.
         steps: optimiser steps; `batch_size` pictures each, `image_size` pixels a side.
         style_image: the style picture: its file without folder and suffix; that of `name` if empty.
         style_size: its longer side in pixels, when the targets were measured.
@@ -59,6 +60,7 @@ class StyleInfo:
     loss: Mapping[str, Any] = field(default_factory=dict)
     loss_network: Mapping[str, str] = field(default_factory=dict)
     init_from: str = ""
+    teacher: str = ""
     steps: int = 0
     batch_size: int = 0
     image_size: int = 0

@@ -78,7 +78,7 @@ class Progress(pl.Callback):
         self._reading = None
         terms = reading.values() | {"pictures_per_second": rate}
         if self._bar is not None:
-            shown = {name: f"{terms[name]:.4g}" for name in ("loss", "content", "style")}
+            shown = {name: f"{terms[name]:.4g}" for name in ("loss", "content", "style") if name in terms}
             self._bar.set_postfix(shown | {"pictures/s": f"{rate:.3g}"})
         for logger in trainer.loggers:
             logger.log_metrics({f"train/{name}": value for name, value in terms.items()}, step)

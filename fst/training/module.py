@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 
 import pytorch_lightning as pl
 import torch
+import torch.nn.functional as F
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -23,6 +24,8 @@ class StyleTransferModule(pl.LightningModule):
         make_optimizer: called with the network's parameters.
         warmup: share of the steps in which the learning rate rises linearly from zero.
         final: share of the peak learning rate that a half cosine ends at; 1 keeps it constant.
+        teacher: a trained network of the same style, whose pictures `network` imitates before `loss` looks.
+        taught: share of the steps in which it does.
     """
 
     def __init__(
@@ -32,17 +35,30 @@ class StyleTransferModule(pl.LightningModule):
         make_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         warmup: float = 0.0,
         final: float = 1.0,
+        teacher: nn.Module | None = None,
+        taught: float = 0.0,
     ) -> None:
         super().__init__()
         self.network, self.loss = network, loss
         self._make_optimizer, self._warmup, self._final = make_optimizer, warmup, final
+        self._teacher, self._taught = (teacher,), taught  # in a tuple it stays out of every checkpoint
 
     def setup(self, stage: str) -> None:
         if self.trainer.precision == "bf16-mixed":
             # Autocast alone would cast the frozen weights anew at every step.
             self.loss.loss_network.use_dtype(torch.bfloat16)
 
+    def on_fit_start(self) -> None:
+        if (teacher := self._teacher[0]) is not None:
+            teacher.eval().to(self.device)
+
     def training_step(self, batch: Tensor, batch_index: int) -> dict[str, Tensor]:
+        teacher = self._teacher[0]
+        if teacher is not None and self.global_step < self._taught * self.trainer.max_steps:
+            content = from_uint8(batch)
+            with torch.no_grad():
+                painted = teacher(content)
+            return {"loss": F.mse_loss(self.network(content), painted)}
         terms, _, _ = self._terms(batch)
         return terms
 

@@ -83,7 +83,10 @@ def build_module(config: DictConfig, style_image: Tensor) -> StyleTransferModule
     if optimizer.lr_batch_size is not None:
         rate = optimizer.algorithm.lr * math.sqrt(config.data.batch_size / optimizer.lr_batch_size)
         make_optimizer = functools.partial(make_optimizer, lr=rate)
-    return StyleTransferModule(network, loss, make_optimizer, optimizer.warmup, optimizer.final)
+    teacher = None if config.teacher.style is None else load_style(find_style(config.teacher.style))[0]
+    return StyleTransferModule(
+        network, loss, make_optimizer, optimizer.warmup, optimizer.final, teacher, config.teacher.share
+    )
 
 
 def _start_from(network: nn.Module, style: str) -> None:
@@ -167,6 +170,7 @@ def _describe(config: DictConfig, steps: int, scores: Mapping[str, float]) -> St
         loss=plain["loss"],
         loss_network=network | {"weights": Path(network["weights"]).name},  # a folder's name is nobody's business
         init_from=Path(start).stem if start else "",
+        teacher=Path(config.teacher.style).stem if config.teacher.style else "",
         steps=steps,
         batch_size=config.data.batch_size,
         image_size=config.data.size,

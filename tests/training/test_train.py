@@ -305,6 +305,23 @@ def test_a_run_starts_from_another_style_of_the_same_network(small: list[str]) -
         main([*small, "model.init_from=nobody"])
 
 
+def test_a_light_network_imitates_another_before_the_loss_looks(small: list[str]) -> None:
+    main(small)
+    taught = ["model=realtime", "teacher.style=painting", "name=light", "trainer.max_steps=40", "data.batch_size=4"]
+    taught += ["optimizer=adam", "optimizer.algorithm.lr=0.01"]
+    main([*small, *taught, "teacher.share=0.9"])
+    path = next(path for path in style_files() if path.stem == "light")
+    assert load_style(path)[1].teacher == "painting"
+    events = EventAccumulator(str(path.parent)).Reload()
+    assert [event.step for event in events.Scalars("train/style")] == [37, 38, 39, 40]
+    losses = [event.value for event in events.Scalars("train/loss")]
+    assert losses[35] < 0.5 * losses[0]
+    checkpoint = torch.load(path.parent / "checkpoints/last.ckpt", weights_only=True)
+    assert all(name.startswith("network.") for name in checkpoint["state_dict"])
+    with pytest.raises(UserError, match="no style 'nobody'"):
+        main([*small, "teacher.style=nobody"])
+
+
 def test_the_rate_grows_with_the_root_of_the_batch(small: list[str]) -> None:
     rates = {}
     for optimizer in ("adam", "johnson"):
