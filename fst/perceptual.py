@@ -93,9 +93,10 @@ def range_excess(images: Tensor) -> Tensor:
 def grid_excess(images: Tensor, period: int = 8) -> Tensor:
     """How much of `(B, 3, H, W)` repeats every `period` pixels in place: a scalar, near zero in photos.
 
-    Ours, no paper: upsampling by four, or cells of eight pixels, let a network paint a fixed grid where the picture is
-    flat, the cheapest way to the fine grain of a painting. The term is the variance, over the `period²` places in a cell, of the mean
-    difference of neighbouring pixels at that place; differences, so that shading does not count.
+    Ours, no paper: upsampling by four, or cells of that many pixels, let a network paint a fixed grid where the picture
+    is flat, the cheapest way to the fine grain of a painting. The term is the variance, over the `period²` places in a
+    cell, of the mean difference of neighbouring pixels at that place; differences, so that shading does not count.
+    Eight covers two and four.
     """
     excess = images.new_zeros((), dtype=torch.float32)
     for dim in (2, 3):
