@@ -104,6 +104,33 @@ class PicturingConvolution(Convolution):
         return F.pixel_shuffle(y, 2)
 
 
+class CellConvolution(Convolution):
+    """The last convolution before a pixel-shuffle, under which flat features make a flat picture.
+
+    Free kernels paint a grid of cells there, and a style loss rewards it (the checkerboard of Odena et al. 2016). Here
+    the taps of all pixels of a cell add up to the same: each kernel's excess over the cell's mean is taken off. It
+    starts as bilinear upsampling of a 1×1 convolution.
+    """
+
+    def __init__(self, in_channels: int, factor: int) -> None:
+        super().__init__(in_channels, 3 * factor * factor, 3)
+        inside = (torch.arange(factor) + 0.5) / factor - 0.5  # of each pixel's centre from its cell's, in cells
+        taps = (1 - (inside[:, None] - torch.tensor([-1.0, 0.0, 1.0])).abs()).clamp(min=0)  # factor, 3
+        window = torch.einsum("iy,jx->ijyx", taps, taps).flatten(0, 1)  # factor², 3, 3
+        colours = self.weight.detach().unflatten(0, (3, -1))[:, 0].sum((2, 3))  # 3, in_channels
+        self.weight.data = torch.einsum("kc,fyx->kfcyx", colours, window).flatten(0, 1)
+
+    def kernels(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias as they are applied."""
+        sums = self.weight.sum((2, 3), keepdim=True).unflatten(0, (3, -1))
+        excess = (sums - sums.mean(1, keepdim=True)).flatten(0, 1)
+        bias = self.bias.unflatten(0, (3, -1)).mean(1).repeat_interleave(len(self.bias) // 3)
+        return self.weight - excess / self.weight[0, 0].numel(), bias
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.conv2d(_reflect(input, self.kernel_size[0] // 2), *self.kernels())
+
+
 class Residual(nn.Module):
     """Layers beside the identity, no ReLU after the sum (Johnson et al. 2016, supplement 1)."""
 
@@ -248,8 +275,6 @@ class UnshuffleNetwork(TransformNetwork):
             raise UserError(f"model.factor is {factor}; a cell has 1 to 4 pixels a side")
         normalise = _norm(norm)
         pixels = 3 * factor * factor
-        head = Convolution(width, pixels, 3)
-        _smooth(head, factor)
         layers = nn.Sequential(
             nn.PixelUnshuffle(factor),
             *_stage(Convolution(pixels, width, 3), normalise),
@@ -258,7 +283,7 @@ class UnshuffleNetwork(TransformNetwork):
                 *(_block(body, normalise) for _ in range(blocks)),
                 *_stage(UpsampledConvolution(body, width), normalise),
             ),
-            head,
+            CellConvolution(width, factor),
             nn.PixelShuffle(factor),
         )
         super().__init__(layers, multiple=2 * factor)
@@ -275,7 +300,7 @@ class UnshuffleNetwork(TransformNetwork):
         cells = pixels.unflatten(2, (-1, cell[1])).unflatten(1, (-1, cell[0])).transpose(2, 3)
         _, first, *body, head, _ = self.layers
         assert isinstance(first, Convolution)
-        assert isinstance(head, Convolution)
+        assert isinstance(head, CellConvolution)
         # 2x/255 - 1, and y/2 + 0.5 in 255 steps, within the kernels; and their channels as they lie in a picture.
         weight, bias = _as_in_picture(first.weight, 1), first.bias - first.weight.sum((1, 2, 3))
         kind = pixels.device.type
@@ -284,7 +309,7 @@ class UnshuffleNetwork(TransformNetwork):
         x = F.conv2d(_reflect(x, 1), weight * (2 / 255), bias)
         for layer in body:
             x = layer(x)
-        weight, bias = _as_in_picture(head.weight, 0), _as_in_picture(head.bias, 0)
+        weight, bias = (_as_in_picture(kernel, 0) for kernel in head.kernels())
         y = F.conv2d(_reflect(x, 1), weight * 127.5, bias * 127.5 + 127.5)
         y = y.round_().clamp_(0, 255).permute(0, 2, 3, 1).unflatten(3, (*cell, 3)).transpose(2, 3)
         painted = torch.empty(y.shape, dtype=torch.uint8, device=y.device).copy_(y)
@@ -302,17 +327,6 @@ def _as_in_picture(channels: Tensor, dim: int) -> Tensor:
     """Pixel-shuffle counts colours outermost, a picture in memory innermost."""
     ordered = channels.unflatten(dim, (3, -1)).transpose(dim, dim + 1)
     return ordered.flatten(dim, dim + 1)
-
-
-@torch.no_grad()
-def _smooth(head: nn.Conv2d, factor: int) -> None:
-    """Start a convolution before a pixel-shuffle as bilinear upsampling of a 1×1 convolution: no cells show."""
-    inside = (torch.arange(factor) + 0.5) / factor - 0.5  # of each pixel's centre from its cell's, in cells
-    taps = (1 - (inside[:, None] - torch.tensor([-1.0, 0.0, 1.0])).abs()).clamp(min=0)  # factor, 3
-    window = torch.einsum("iy,jx->ijyx", taps, taps).flatten(0, 1)  # factor², 3, 3
-    colours = head.weight.unflatten(0, (3, -1))[:, 0].sum((2, 3))  # 3, in_channels
-    head.weight.copy_(torch.einsum("kc,fyx->kfcyx", colours, window).flatten(0, 1))
-    head.bias.copy_(head.bias.unflatten(0, (3, -1))[:, :1].expand(3, factor * factor).flatten())  # type: ignore[union-attr]
 
 
 ARCHITECTURES: dict[str, type[TransformNetwork]] = {"johnson": JohnsonNetwork, "unshuffle": UnshuffleNetwork}

@@ -24,8 +24,9 @@ class StyleTransferModule(pl.LightningModule):
         make_optimizer: called with the network's parameters.
         warmup: share of the steps in which the learning rate rises linearly from zero.
         final: share of the peak learning rate that a half cosine ends at; 1 keeps it constant.
-        teacher: a trained network of the same style, whose pictures `network` imitates before `loss` looks.
-        taught: share of the steps in which it does.
+        teacher: a trained network of the same style. `network` first imitates its pictures (mean squared error);
+            then they are what `loss` takes as content, in place of the photos.
+        taught: share of the steps in which it only imitates.
     """
 
     def __init__(
@@ -53,25 +54,25 @@ class StyleTransferModule(pl.LightningModule):
             teacher.eval().to(self.device)
 
     def training_step(self, batch: Tensor, batch_index: int) -> dict[str, Tensor]:
-        teacher = self._teacher[0]
-        if teacher is not None and self.global_step < self._taught * self.trainer.max_steps:
-            content = from_uint8(batch)
+        content = wanted = from_uint8(batch)
+        if (teacher := self._teacher[0]) is not None:
             with torch.no_grad():
-                painted = teacher(content)
-            return {"loss": F.mse_loss(self.network(content), painted)}
-        terms, _, _ = self._terms(batch)
+                wanted = teacher(content)
+            if self.global_step < self._taught * self.trainer.max_steps:
+                return {"loss": F.mse_loss(self.network(content), wanted)}
+        terms, _ = self._terms(content, wanted)
         return terms
 
     def validation_step(self, batch: Tensor, batch_index: int) -> dict[str, Tensor]:
-        terms, content, stylized = self._terms(batch)
+        content = from_uint8(batch)
+        terms, stylized = self._terms(content, content)
         self.log_dict({f"val/{name}": term for name, term in terms.items()}, batch_size=len(batch), sync_dist=True)
         return {"content": content, "stylized": stylized}
 
-    def _terms(self, batch: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        content = from_uint8(batch)
-        targets = self.loss.content_targets(content)
-        stylized = self.network(content)
-        return self.loss(stylized, targets), content, stylized
+    def _terms(self, photos: Tensor, wanted: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        targets = self.loss.content_targets(wanted)  # first: its memory is free again when the graph grows
+        stylized = self.network(photos)
+        return self.loss(stylized, targets), stylized
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = self._make_optimizer(self.network.parameters())

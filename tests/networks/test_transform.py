@@ -40,14 +40,21 @@ def test_cells_do_not_show_before_training() -> None:
     head, shuffle = UnshuffleNetwork(factor=4, width=16, blocks=1).layers[-2:]
     features = torch.rand(1, 16, 6, 7)
     painted = shuffle(head(features))
-    cells = F.conv2d(features, colours_of(head), head.bias[::16])
-    expected = F.interpolate(cells, scale_factor=4, mode="bilinear")
+    weight, bias = head.kernels()
+    window = weight.unflatten(0, (3, 16)).sum((3, 4), keepdim=True).mean(1)  # all pixels' taps as one 1×1 kernel
+    expected = F.interpolate(F.conv2d(features, window, bias[::16]), scale_factor=4, mode="bilinear")
     torch.testing.assert_close(painted[..., 4:-4, 4:-4], expected[..., 4:-4, 4:-4])  # reflected differently outside
 
 
-def colours_of(head: nn.Module) -> torch.Tensor:
-    """The nine taps of all pixels of a cell, which add up to one window's sum each, as one 1×1 kernel."""
-    return head.weight.unflatten(0, (3, 16)).sum((3, 4), keepdim=True).mean(1)
+@pytest.mark.parametrize("factor", [2, 3, 4])
+def test_cells_do_not_show_in_flat_areas_whatever_was_learned(factor: int) -> None:
+    torch.manual_seed(0)
+    head, shuffle = UnshuffleNetwork(factor, width=16, blocks=1).layers[-2:]
+    for parameter in head.parameters():
+        nn.init.normal_(parameter)
+    painted = shuffle(head(torch.rand(2, 16, 1, 1).expand(2, 16, 5, 6)))
+    torch.testing.assert_close(painted, painted[..., :1, :1].expand_as(painted), rtol=1e-4, atol=1e-4)
+    assert shuffle(head(torch.rand(1, 16, 5, 6))).std() > 0.1
 
 
 @pytest.mark.parametrize("factor", [0, 5])
