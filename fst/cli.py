@@ -103,6 +103,7 @@ def _add_stylize(stylize: argparse.ArgumentParser) -> None:
     videos = stylize.add_argument_group("videos")
     videos.add_argument("--codec", help="h264, hevc, vp9, av1 or any of FFmpeg's; default: h264, vp9 in .webm")
     videos.add_argument("--quality", type=int, help="0 (the best) to 51, for vp9 and av1 63; default: 20, 24 or 30")
+    videos.add_argument("--preset", help="default: veryfast; ultrafast encodes faster, slow makes smaller files")
     videos.add_argument("--pixel-format", help="default: yuv420p; yuv444p where a side is odd")
     videos.add_argument(
         "--fps", type=Fraction, help="of pictures that become a video: 24, 29.97, 30000/1001; default 25"
@@ -174,7 +175,7 @@ def _stylize(options: argparse.Namespace) -> int:
 
     if options.inputs[0].startswith(WEBCAM):
         return _show_camera(options, open_style)
-    video_options = VideoOptions(options.codec, options.quality, options.pixel_format, options.fps)
+    video_options = VideoOptions(options.codec, options.quality, options.pixel_format, options.fps, options.preset)
     mask = read_image(options.mask) if options.mask else None
     stylizer = open_style(options.blend or options.style)
     status = stylize_all(stylizer, options.inputs, options.output, options.force, video_options, mask)

@@ -1,6 +1,6 @@
 """How many frames a second a video takes: decoding, the network and encoding alone, and all of it side by side.
 
-    python scripts/benchmark_video.py [STYLE] [--size 1280x720] [--frames 60] [--codec h264] [--json FILE]
+    python scripts/benchmark_video.py [STYLE] [--size 1280x720] [--frames 60] [--codec h264] [--preset ultrafast]
 
 The clip is made on the spot: a picture that moves, with a tone. Times drift and differ from machine to machine;
 what side by side gains over one after another is a ratio of times in the same run.
@@ -84,7 +84,10 @@ def timed(function: Callable[[], object]) -> float:
 
 def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     width, height = map(int, arguments.size.split("x"))
-    stylizer, options = Stylizer(arguments.style, arguments.device), VideoOptions(codec=arguments.codec)
+    stylizer, options = (
+        Stylizer(arguments.style, arguments.device),
+        VideoOptions(codec=arguments.codec, preset=arguments.preset),
+    )
     clip, frames = folder / "clip.mp4", arguments.frames
     make_clip(clip, width, height, frames)
     pictures = decode(clip)
@@ -114,6 +117,7 @@ def main() -> None:
     parser.add_argument("--size", default="1280x720", help="WIDTHxHEIGHT; default 1280x720")
     parser.add_argument("--frames", type=int, default=60, help="default 60")
     parser.add_argument("--codec", help="as in `fst stylize`")
+    parser.add_argument("--preset", help="as in `fst stylize`")
     parser.add_argument("--device", default="auto", help="as in `fst stylize`")
     parser.add_argument("--json", type=Path, help="write the result here, too")
     arguments = parser.parse_args()

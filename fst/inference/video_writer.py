@@ -114,15 +114,22 @@ class VideoWriter:
             stream.codec_context.open()
         except av.FFmpegError as error:
             what = f"{stream.width}×{stream.height} pixels in {stream.pix_fmt}"
-            raise UserError(f"{codec.name} cannot encode {what}; try another --codec or --pixel-format") from error
+            others = "--codec, --pixel-format or --preset"
+            raise UserError(f"{codec.name} cannot encode {what}; try another {others}") from error
         self._copies, self.notes = self._reader.copy_streams(container)
         container.start_encoding()
 
     def _encoder_options(self) -> dict[str, str]:
-        quality = self._options.quality
+        quality, preset = self._options.quality, self._options.preset
         if self._codec.name in _QUALITIES:
             default, options = _QUALITIES[self._codec.name]
-            return options | {"crf": str(default if quality is None else quality)}
+            options = options | {"crf": str(default if quality is None else quality)}
+            if preset is None:
+                return options
+            if "preset" in options:
+                return options | {"preset": preset}
+        if preset is not None:
+            raise UserError(f"{self._codec.name} knows no --preset; libx264, libx265 and libsvtav1 do")
         if quality is not None:
             raise UserError(f"{self._codec.name} knows no --quality; {', '.join(_QUALITIES)} do")
         return {}

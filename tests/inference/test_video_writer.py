@@ -79,6 +79,14 @@ def test_a_videos_frames_as_pictures_and_back(clip: Path, tmp_path: Path) -> Non
     assert abs(seen.pictures[4].astype(int) - gray(4)).mean() < 4
 
 
+def test_a_preset_trades_size_for_speed(clip: Path, tmp_path: Path) -> None:
+    sizes = []
+    for preset in ("slow", "ultrafast"):
+        stylize_video(clip, tmp_path / f"{preset}.mp4", same, VideoOptions(preset=preset))
+        sizes.append((tmp_path / f"{preset}.mp4").stat().st_size)
+    assert sizes[0] < sizes[1]
+
+
 @pytest.mark.parametrize(
     ("suffix", "options", "message"),
     [
@@ -87,6 +95,8 @@ def test_a_videos_frames_as_pictures_and_back(clip: Path, tmp_path: Path) -> Non
         (".mp4", {"pixel_format": "abacus"}, "no pixel format 'abacus'"),
         (".mp4", {"pixel_format": "pal8"}, "libx264 cannot encode 64×48 pixels in pal8"),
         (".mkv", {"codec": "ffv1", "quality": 5}, "ffv1 knows no --quality"),
+        (".mkv", {"codec": "ffv1", "preset": "slow"}, "ffv1 knows no --preset"),
+        (".mp4", {"preset": "abacus"}, "libx264 cannot encode .* --preset"),
         (".mp4", {"quality": 99}, "quality is 99"),
         (".mp4", {"fps": Fraction(0)}, "fps is 0"),
         (".mp4", {"fps": Fraction(24)}, "a video keeps its own frame times"),
