@@ -79,8 +79,8 @@ def plot(found: list[Point], path: Path) -> None:
             )
         axes.axvline(1000 / 30, color="0.7", linestyle=":")
         axes.set(xscale="log", xlabel="milliseconds a frame (dotted: 30 a second)", ylabel=f"{error} error by VGG19")
-        axes.margins(0.2)
-        axes.set_ylim(0)
+        axes.margins(0.3, 0)
+        axes.set_ylim(0, 1.2 * axes.get_ylim()[1])
         axes.grid(alpha=0.3)
     figure.savefig(path, dpi=110)
 
