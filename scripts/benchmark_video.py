@@ -1,6 +1,7 @@
 """How many frames a second a video takes: decoding, the network and encoding alone, and all of it side by side.
 
     python scripts/benchmark_video.py [STYLE] [--size 1280x720] [--frames 60] [--codec h264] [--preset ultrafast]
+        [--json FILE]
 
 The clip is made on the spot: a picture that moves, with a tone. Times drift and differ from machine to machine;
 what side by side gains over one after another is a ratio of times in the same run.
@@ -84,10 +85,8 @@ def timed(function: Callable[[], object]) -> float:
 
 def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     width, height = map(int, arguments.size.split("x"))
-    stylizer, options = (
-        Stylizer(arguments.style, arguments.device),
-        VideoOptions(codec=arguments.codec, preset=arguments.preset),
-    )
+    stylizer = Stylizer(arguments.style, arguments.device)
+    options = VideoOptions(codec=arguments.codec, preset=arguments.preset)
     clip, frames = folder / "clip.mp4", arguments.frames
     make_clip(clip, width, height, frames)
     pictures = decode(clip)
