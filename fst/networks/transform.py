@@ -114,6 +114,10 @@ class CellConvolution(Convolution):
 
     def __init__(self, in_channels: int, factor: int) -> None:
         super().__init__(in_channels, 3 * factor * factor, 3)
+        if not self.weight.is_meta:  # arithmetic there has no values and imports torch._dynamo, which takes 5 seconds
+            self._upsample_bilinearly(factor)
+
+    def _upsample_bilinearly(self, factor: int) -> None:
         inside = (torch.arange(factor) + 0.5) / factor - 0.5  # of each pixel's centre from its cell's, in cells
         taps = (1 - (inside[:, None] - torch.tensor([-1.0, 0.0, 1.0])).abs()).clamp(min=0)  # factor, 3
         window = torch.einsum("iy,jx->ijyx", taps, taps).flatten(0, 1)  # factor², 3, 3

@@ -1,5 +1,7 @@
 """The bundled styles, judged by the real VGG19 on photos they never saw."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,20 @@ def grid(image: torch.Tensor, period: int) -> float:
         around = torch.cat([power[peak - 12 : peak - 2], power[peak + 3 : peak + 13]])
         peaks.append((power[peak] / around.median()).item())
     return max(peaks)
+
+
+def test_loading_imports_no_compiler() -> None:
+    """Which takes 5 seconds, and is imported by arithmetic on the meta device."""
+    program = """
+import sys
+from pathlib import Path
+from fst.inference.style_file import load_style
+for path in sys.argv[1:]:
+    load_style(Path(path))
+print("torch._dynamo" in sys.modules)
+"""
+    command = [sys.executable, "-c", program, *map(str, STYLES)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "False"
 
 
 @pytest.mark.lab
