@@ -45,19 +45,20 @@ def paint_in_bands(network: TransformNetwork, picture: Tensor, dtype: torch.dtyp
     Raises:
         RunError: no room for temporary files.
     """
-    first, *body, last = network.layers
     left, _, above, _ = network.margins(*picture.shape[1:3])
     layers = sum(isinstance(module, _LOCAL) for module in network.modules())
     with torch.inference_mode(), tqdm(total=layers, unit="layer", leave=False, disable=None) as progress:
         painter = _Painter(next(network.parameters()).device, dtype, memory, progress)
-        rows = painter.apply(first, _Picture(picture, network), torch.float32)
-        for layer in body:
-            rows = painter.apply(layer, rows, dtype)
+        precise, last = network.float32_layers(), len(network.layers) - 1
+        dtypes = [torch.float32 if number in precise else dtype for number in range(last + 1)]
+        rows: Any = _Picture(picture, network)
+        for layer, layer_dtype in zip(network.layers[:last], dtypes, strict=False):
+            rows = painter.apply(layer, rows, layer_dtype)
         painted = torch.empty_like(picture)
-        for top, band in painter.bands(last, rows, torch.float32):
+        for top, band in painter.bands(network.layers[last], rows, dtypes[last]):
             skipped = max(0, above - top)
             seen = painted[:, max(0, top - above) : max(0, top - above + band.shape[2])]
-            whole = to_uint8(band / 2 + 0.5)
+            whole = to_uint8(band.float() / 2 + 0.5)
             seen.copy_(whole[:, skipped : skipped + seen.shape[1], left : left + seen.shape[2]])
     return painted
 

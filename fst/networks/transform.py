@@ -152,7 +152,7 @@ class TransformNetwork(nn.Module):
     In training mode the output may leave [0, 1], and the loss pulls it back; in eval mode it is clamped.
 
     Args:
-        layers: from pictures in [-1, 1] to the same; the first and the last meet pixels.
+        layers: from pictures in [-1, 1] to the same.
         multiple: of pixels a side, which their strides need.
     """
 
@@ -163,19 +163,28 @@ class TransformNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """`(B, 3, H, W)` in [0, 1], any H and W from 16 up, to stylized pictures of exactly the same size."""
+        painted = self.unclamped(images)
+        return painted if self.training else painted.clamp(0, 1)
+
+    def unclamped(self, images: Tensor) -> Tensor:
+        """The output before it is clamped, in either mode: what the loss measures."""
         height, width = images.shape[-2:]
         refuse_small(height, width)
         left, _, top, _ = margins = self.margins(height, width)
-        x = F.pad(images, margins, mode="reflect")
-        first, *body, last = self.layers
-        # In bfloat16 the layers that meet pixels would round the picture to 8 bits and the gradient with it.
-        with torch.autocast(images.device.type, enabled=False):
-            x = first(2 * x - 1)
-        for layer in body:
-            x = layer(x)
-        with torch.autocast(images.device.type, enabled=False):
-            y = last(x.float())[..., top : top + height, left : left + width] / 2 + 0.5
-        return y if self.training else y.clamp(0, 1)
+        x = 2 * F.pad(images, margins, mode="reflect") - 1
+        precise = self.float32_layers()
+        for number, layer in enumerate(self.layers):
+            if number in precise:
+                with torch.autocast(images.device.type, enabled=False):
+                    x = layer(x.float())
+            else:
+                x = layer(x)
+        return x.float()[..., top : top + height, left : left + width] / 2 + 0.5
+
+    def float32_layers(self) -> tuple[int, ...]:
+        """Numbers of the layers that stay in float32 under autocast: the convolutions that read or write pixels, which
+        in bfloat16 would round the picture to 8 bits and the gradient with it."""
+        return 0, len(self.layers) - 1
 
     def margins(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Pixels that reflection adds on the left, right, top and bottom, to be cut off again.
@@ -292,6 +301,10 @@ class UnshuffleNetwork(TransformNetwork):
         )
         super().__init__(layers, multiple=2 * factor)
         self._factor = factor
+
+    def float32_layers(self) -> tuple[int, ...]:
+        """Only in training. In use all layers are alike, as in `forward_pixels`: for speed, at 53 dB from float32."""
+        return (1, len(self.layers) - 2) if self.training else ()
 
     def forward_pixels(self, pixels: Tensor) -> Tensor:
         """As of any network, but bytes become cells and cells bytes: at this speed passes over a picture in floats

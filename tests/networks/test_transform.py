@@ -99,6 +99,20 @@ def test_the_output_is_linear_in_training_and_clamped_in_use() -> None:
     assert network.eval()(images).max() == 1
 
 
+@pytest.mark.parametrize("name", ["johnson", "unshuffle"])
+def test_convolutions_that_read_or_write_pixels_train_in_float32(name: str) -> None:
+    network = build_transform_network(name, width=16, blocks=1).train()
+    found: list[torch.dtype] = []
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(lambda _, __, output: found.append(output.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        painted = network(torch.rand(1, 3, 32, 32))
+    first, *body, last = found
+    assert first == last == painted.dtype == torch.float32
+    assert set(body) == {torch.bfloat16}
+
+
 def test_instance_norm_is_torchs_in_both_memory_layouts() -> None:
     torch.manual_seed(0)
     norm = InstanceNorm(8)
