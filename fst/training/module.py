@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from fst.images import from_uint8
+from fst.networks.transform import TransformNetwork
 from fst.perceptual import PerceptualLoss
 
 
@@ -31,7 +32,7 @@ class StyleTransferModule(pl.LightningModule):
 
     def __init__(
         self,
-        network: nn.Module,
+        network: TransformNetwork,
         loss: PerceptualLoss,
         make_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         warmup: float = 0.0,
@@ -60,19 +61,15 @@ class StyleTransferModule(pl.LightningModule):
                 wanted = teacher(content)
             if self.global_step < self._taught * self.trainer.max_steps:
                 return {"loss": F.mse_loss(self.network(content), wanted)}
-        terms, _ = self._terms(content, wanted)
-        return terms
+        targets = self.loss.content_targets(wanted)  # first: its memory is free again when the graph grows
+        return self.loss(self.network(content), targets)
 
     def validation_step(self, batch: Tensor, batch_index: int) -> dict[str, Tensor]:
         content = from_uint8(batch)
-        terms, stylized = self._terms(content, content)
+        stylized = self.network.unclamped(content)  # clamped, `range` would always be zero
+        terms = self.loss(stylized, self.loss.content_targets(content))
         self.log_dict({f"val/{name}": term for name, term in terms.items()}, batch_size=len(batch), sync_dist=True)
-        return {"content": content, "stylized": stylized}
-
-    def _terms(self, photos: Tensor, wanted: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        targets = self.loss.content_targets(wanted)  # first: its memory is free again when the graph grows
-        stylized = self.network(photos)
-        return self.loss(stylized, targets), stylized
+        return {"content": content, "stylized": stylized.clamp(0, 1)}
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = self._make_optimizer(self.network.parameters())
