@@ -1,10 +1,12 @@
 """What a training step costs: a plain eager step as the peers write it, ours, and what each switch brings.
 
-    python scripts/benchmark_training.py [--size 256] [--batch 4] [--rounds 5] [--photos FOLDER] [--json FILE]
+    python scripts/benchmark_training.py [--network johnson] [--size 256] [--batch 4] [--rounds 5] [--json FILE]
+        [--photos FOLDER] [--style PICTURE] [--loss-network vgg19 FILE]
 
 All steps run in one process, in turn, and the medians are compared; memory is measured in a process for each.
-Absolute times drift and differ from machine to machine: quote the ratios. The pictures are dead-leaves scenes, the
-network is a trained one: the gradient of training, for all but its first steps.
+Absolute times drift and differ from machine to machine: quote the ratios. Both are of VGG16 with random weights, which
+are as fast as any. The gradients are of trained loss-network weights and a real style picture, and of a trained
+network: the gradient of training, for all but its first steps. The photos are dead-leaves scenes, unless given.
 """
 
 import argparse
@@ -14,7 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,8 +30,8 @@ from tqdm import tqdm
 
 from fst.files import write_atomically
 from fst.hardware import fast_dtype, keep_large_blocks, peak_memory_mib, pick_device
-from fst.images import from_uint8
-from fst.inference.style_file import find_style, load_style
+from fst.images import from_uint8, read_tensor
+from fst.inference.style_file import SUFFIX, load_style
 from fst.networks.transform import (
     InstanceNorm,
     PicturingConvolution,
@@ -38,11 +40,13 @@ from fst.networks.transform import (
 )
 from fst.networks.vgg import LossNetwork
 from fst.perceptual import LossWeights, PerceptualLoss, grid_excess, range_excess, total_variation
+from fst.resources import find_style_image, resource_folder
 from fst.training.synthetic import SceneDataset
 
 CONTENT = {"relu2_2": 1.0}
 STYLE = {"relu1_2": 1.0, "relu2_2": 1.0, "relu3_3": 1.0, "relu4_3": 1.0}
 WEIGHTS = LossWeights(style=15.0, range=50.0, grid=2000.0)
+TRAINED = {"johnson": "the_scream", "small": "the_scream_small", "realtime": "the_scream_realtime"}  # by conf/model
 
 # Each adds one switch to those before it.
 PLAIN, CUT, PHASES, CHANNELS_LAST, LOW_PRECISION, KEEP_BLOCKS, COMPILE = range(7)
@@ -96,11 +100,12 @@ class PlainLoss:
         return flat.bmm(flat.transpose(1, 2)) / features[0].numel()
 
 
-def build_network(level: int, fresh: bool = False) -> nn.Module:
+def build_network(level: int, name: str, fresh: bool = False) -> nn.Module:
+    trained, info = load_style(resource_folder("checkpoints") / f"{TRAINED[name]}{SUFFIX}")
     torch.manual_seed(0)
-    network = build_transform_network("johnson")
+    network = build_transform_network(info.architecture, **info.arguments)
     if not fresh:
-        network.load_state_dict(load_style(find_style("starry_night"))[0].state_dict())
+        network.load_state_dict(trained.state_dict())
     for layer in network.modules():
         if isinstance(layer, nn.ReLU):
             layer.inplace = level >= CUT
@@ -112,24 +117,31 @@ def build_network(level: int, fresh: bool = False) -> nn.Module:
 
 
 def build_step(
-    level: int, device: torch.device, size: int, batch: int, fresh: bool = False
+    level: int,
+    arguments: argparse.Namespace,
+    loss_network: tuple[str, str] = ("vgg16", "random"),
+    fresh: bool = False,
 ) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
-    """The network, trained or `fresh`, and its step: `(B, 3, size, size)` photos in, the loss out, one update done."""
-    network = build_network(level, fresh).to(device)
+    """The network, trained or `fresh`, and its step: `(B, 3, size, size)` photos in, the loss out, one update done.
+
+    `loss_network` is an architecture and its weights.
+    """
+    device = pick_device(arguments.device)
+    network = build_network(level, arguments.network, fresh).to(device)
     layout = torch.channels_last if level >= CHANNELS_LAST else torch.contiguous_format
     dtype = fast_dtype(device) if level >= LOW_PRECISION else torch.float32
-    loss_network = LossNetwork("vgg16", [*CONTENT, *STYLE], "random").to(device)
-    for name, weight in loss_network.named_buffers():
-        setattr(loss_network, name, weight.contiguous(memory_format=layout) if weight.ndim == 4 else weight)
-    style = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
+    vgg = LossNetwork(loss_network[0], [*CONTENT, *STYLE], loss_network[1]).to(device)
+    for name, weight in vgg.named_buffers():
+        setattr(vgg, name, weight.contiguous(memory_format=layout) if weight.ndim == 4 else weight)
+    style = read_tensor(find_style_image(arguments.style), arguments.size).to(device)
     if level < CUT:
-        plain_loss = PlainLoss(loss_network, style, batch)
+        plain_loss = PlainLoss(vgg, style, arguments.batch)
     else:
-        loss = PerceptualLoss(loss_network, style, CONTENT, STYLE, WEIGHTS).to(device)
-        loss_network.use_dtype(dtype)
+        loss = PerceptualLoss(vgg, style, CONTENT, STYLE, WEIGHTS).to(device)
+        vgg.use_dtype(dtype)
     if level >= COMPILE:
         network.compile()
-        loss_network.compile()
+        vgg.compile()
     optimizer = torch.optim.Adam(network.parameters(), 1e-6)  # the weights hardly move: all rounds do the same
 
     def step(photos: Tensor) -> Tensor:
@@ -171,27 +183,35 @@ def measure_peak(device: torch.device, dtype: torch.dtype) -> float:
 def measure_memory(level: int, arguments: argparse.Namespace) -> float:
     """Peak MiB of three steps in a fresh process, less what importing torch takes."""
     options = ["--memory-of", str(level), "--size", str(arguments.size), "--batch", str(arguments.batch)]
-    command = [sys.executable, __file__, *options, "--device", arguments.device]
+    options += ["--network", arguments.network, "--style", arguments.style, "--device", arguments.device]
+    command = [sys.executable, __file__, *options]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def report_memory(arguments: argparse.Namespace) -> None:
     device = pick_device(arguments.device)
     before = 0.0 if device.type == "cuda" else peak_memory_mib(device)
-    _, step = build_step(arguments.memory_of, device, arguments.size, arguments.batch)
+    _, step = build_step(arguments.memory_of, arguments)
     photos = torch.rand(arguments.batch, 3, arguments.size, arguments.size, device=device)
     for _ in range(3):
         step(photos)
     print(peak_memory_mib(device) - before)
 
 
-def measure_loader(photos: str, size: int, batch: int) -> float:
-    """Pictures a second that the data module delivers to a step that takes no time."""
+def open_photos(arguments: argparse.Namespace) -> Iterator[Tensor]:
+    """Batches of uint8 `(B, H, W, 3)`: training crops from the folder of photos, or else drawn scenes, one batch."""
+    if arguments.photos is None:
+        scenes = SceneDataset(arguments.size, seed=0)
+        return iter([torch.stack([torch.as_tensor(scenes[i]) for i in range(arguments.batch)])])
     from fst.training.data import PhotoDataModule
 
-    data = PhotoDataModule(photos, size, batch)
+    data = PhotoDataModule(arguments.photos, arguments.size, arguments.batch)
     data.setup("fit")
-    stream = iter(data.train_dataloader())
+    return iter(data.train_dataloader())
+
+
+def measure_loader(stream: Iterator[Tensor], batch: int) -> float:
+    """Pictures a second that the data module delivers to a step that takes no time."""
     for _ in range(4):
         next(stream)
     count = 100
@@ -201,13 +221,22 @@ def measure_loader(photos: str, size: int, batch: int) -> float:
     return count * batch / (time.perf_counter() - start)
 
 
-def gradient_of(network: nn.Module) -> Tensor:
-    return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]).double()
+def measure_cosine(
+    arguments: argparse.Namespace, photos: Tensor, levels: Iterable[int], fresh: bool = False
+) -> list[float]:
+    """Cosine of each level's gradient to that of the plain float32 step."""
+    gradients = []
+    for level in (PLAIN, *levels):
+        network, step = build_step(level, arguments, tuple(arguments.loss_network), fresh)
+        step(photos)
+        grads = [parameter.grad.flatten() for parameter in network.parameters() if parameter.grad is not None]
+        gradients.append(torch.cat(grads).double())
+    return [F.cosine_similarity(gradients[0], gradient, dim=0).item() for gradient in gradients[1:]]
 
 
-def measure_update(make_optimizer: Callable[..., torch.optim.Optimizer], device: torch.device) -> float:
+def measure_update(make_optimizer: Callable[..., torch.optim.Optimizer], name: str, device: torch.device) -> float:
     """Seconds of an optimiser's update of the network, mean over one period of its work."""
-    network = build_network(KEEP_BLOCKS).to(device)
+    network = build_network(KEEP_BLOCKS, name).to(device)
     optimizer = make_optimizer(network.parameters(), lr=1e-6)
     for parameter in network.parameters():
         parameter.grad = torch.randn_like(parameter)
@@ -218,20 +247,13 @@ def measure_update(make_optimizer: Callable[..., torch.optim.Optimizer], device:
 
 def benchmark(arguments: argparse.Namespace) -> dict[str, Any]:
     device = pick_device(arguments.device)
-    scenes = SceneDataset(arguments.size, seed=0)
-    photos = from_uint8(torch.stack([torch.as_tensor(scenes[i]) for i in range(arguments.batch)])).to(device)
+    stream = open_photos(arguments)
+    photos = from_uint8(next(stream)).to(device)
     levels = range(COMPILE + arguments.compile)
-    steps, gradients = [], []
-    for level in levels:
-        network, step = build_step(level, device, arguments.size, arguments.batch)
-        step(photos)  # warms up, too
-        gradients.append(gradient_of(network))
-        steps.append(step)
-    fresh = []
-    for level in (PLAIN, KEEP_BLOCKS):
-        network, step = build_step(level, device, arguments.size, arguments.batch, fresh=True)
-        step(photos)
-        fresh.append(gradient_of(network))
+    cosines = measure_cosine(arguments, photos, levels)
+    steps = [build_step(level, arguments)[1] for level in levels]
+    for step in steps:
+        step(photos)  # warms up
     times: list[list[float]] = [[] for _ in levels]
     for _ in tqdm(range(arguments.rounds), unit="round"):
         for step, taken in zip(steps, times, strict=True):
@@ -248,7 +270,7 @@ def benchmark(arguments: argparse.Namespace) -> dict[str, Any]:
             "seconds": medians[level],
             "spread": max(times[level]) / min(times[level]),
             "speedup": medians[0] / medians[level],
-            "gradient_cosine": F.cosine_similarity(gradients[0], gradients[level], dim=0).item(),
+            "gradient_cosine": cosines[level],
             "peak_mib": memory[level],
         }
         for level in levels
@@ -256,32 +278,41 @@ def benchmark(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {device}",
         "torch": torch.__version__,
+        "network": arguments.network,
+        "gradients_by": f"{' '.join(arguments.loss_network)}, {arguments.style}, {arguments.photos or 'scenes'}",
         "size": arguments.size,
         "batch": arguments.batch,
         "speedup": rows[-1]["speedup"],
         "gradient_cosine": rows[-1]["gradient_cosine"],
-        "gradient_cosine_fresh": F.cosine_similarity(fresh[0], fresh[1], dim=0).item(),
+        "gradient_cosine_fresh": measure_cosine(arguments, photos, [KEEP_BLOCKS], fresh=True)[0],
         "peak_memory_ratio": memory[-1] / memory[0],
         "share_of_peak": counter.get_total_flops() / medians[KEEP_BLOCKS] / peak,
         "peak_gflops": peak / 1e9,
-        "adam_seconds": measure_update(torch.optim.Adam, device),
-        "soap_seconds": measure_update(SOAP, device),
+        "adam_seconds": measure_update(torch.optim.Adam, arguments.network, device),
+        "soap_seconds": measure_update(SOAP, arguments.network, device),
         "step_gflop": counter.get_total_flops() / 1e9,
-        "loader_pictures_per_second": (
-            measure_loader(arguments.photos, arguments.size, arguments.batch) if arguments.photos else None
-        ),
+        "loader_pictures_per_second": measure_loader(stream, arguments.batch) if arguments.photos else None,
         "rows": rows,
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", default="johnson", choices=TRAINED, help="of conf/model; default johnson")
     parser.add_argument("--size", type=int, default=256, help="side of the crops in pixels; default 256")
     parser.add_argument("--batch", type=int, default=4, help="pictures a step; default 4")
     parser.add_argument("--rounds", type=int, default=5, help="measured steps of each kind; default 5")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps; default auto")
     parser.add_argument("--compile", action="store_true", help="measure torch.compile, too")
-    parser.add_argument("--photos", help="a folder, to measure the loader, too")
+    parser.add_argument("--photos", help="a folder: their gradients, and the loader is measured, too")
+    parser.add_argument("--style", default="stained_glass", help="bundled picture or file; default stained_glass")
+    parser.add_argument(
+        "--loss-network",
+        nargs=2,
+        default=["compact", "bundled"],
+        metavar=("NAME", "WEIGHTS"),
+        help="of the gradients: vgg16, vgg19 or compact, and imagenet, bundled or a file; default compact bundled",
+    )
     parser.add_argument("--json", type=Path, help="write the figures there")
     parser.add_argument("--memory-of", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -290,6 +321,7 @@ def main() -> None:
         return
     result = benchmark(arguments)
     print(f"{result['machine']}, torch {result['torch']}: batch {result['batch']} at {result['size']} px")
+    print(f"network {result['network']}, cosines by {result['gradients_by']}")
     print(f"{'step':<28} {'seconds':>8} {'speed-up':>9} {'cosine':>9} {'peak MiB':>9}")
     for row in result["rows"]:
         figures = f"{row['seconds']:8.3f} {row['speedup']:8.2f}× {row['gradient_cosine']:9.6f} {row['peak_mib']:9.0f}"
