@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from fst.errors import UserError, find_cause
+from fst.files import check_name
 from fst.images import read_tensor
 from fst.networks.vgg import LossNetwork, layer_table
 from fst.perceptual import LossWeights, PerceptualLoss
@@ -67,8 +68,9 @@ def run_folder(name: str, ckpt_path: str | None) -> Path:
     """Where a run writes: `outputs/NAME/TIMESTAMP`, or the folder of the run that it goes on with.
 
     Raises:
-        UserError: there is no such checkpoint.
+        UserError: there is no such checkpoint, or the name cannot be a folder's and a file's.
     """
+    check_name(name)
     if ckpt_path is not None:
         checkpoint = find_checkpoint(name, ckpt_path)
         if checkpoint.parent.name == CHECKPOINTS:

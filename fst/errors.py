@@ -1,4 +1,8 @@
-"""The two kinds of failure that reach a user as one line instead of a traceback."""
+"""The two kinds of failure that reach a user as one line instead of a traceback, and how that line is made."""
+
+import re
+
+LONGEST_LINE = 280  # characters of a message: the mistake and what to do, not a library's pages
 
 
 class UserError(Exception):
@@ -19,3 +23,21 @@ def find_cause(error: BaseException) -> UserError | RunError | None:
     while link is not None and not isinstance(link, UserError | RunError):
         link = link.__cause__ or link.__context__
     return link
+
+
+def one_line(text: object, longest: int | None = LONGEST_LINE) -> str:
+    r"""A text from a file, a library or the user as it may be printed: line breaks become spaces, characters that
+    would act on a terminal are written as escapes, and of a long text the middle is left out.
+
+    >>> one_line("no style '\x1b[2J\n'")
+    "no style '\\x1b[2J '"
+
+    Args:
+        longest: characters; `None` keeps all.
+    """
+    flat = re.sub(r"\s*[\r\n]\s*", " ", str(text))
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in flat)
+    if longest is None or len(shown) <= longest:
+        return shown
+    half = (longest - 3) // 2
+    return f"{shown[:half]} … {shown[-half:]}"

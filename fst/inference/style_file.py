@@ -1,17 +1,19 @@
 """The style file: a trained transform network and what is known of it, in one `NAME.safetensors`.
 
 The weights are plain tensors; everything else is one JSON document in the file's metadata. It holds no code and is
-read without pickle; what it says is checked against a dataclass and never imported or called.
+read without pickle; what it says is checked against the types below and never imported or called.
 """
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal, TypedDict
 
+import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -19,7 +21,8 @@ from torch import Tensor, nn
 
 import fst
 from fst.errors import UserError
-from fst.files import write_atomically
+from fst.files import check_name, write_atomically
+from fst.images import SUFFIXES as PICTURE_SUFFIXES
 from fst.networks.transform import TransformNetwork, build_transform_network
 from fst.resources import resource_folder
 
@@ -27,6 +30,24 @@ FORMAT_VERSION = 1
 SUFFIX = ".safetensors"
 _KEY = "fst"  # of the JSON document in the file's metadata
 _MOST = 1024  # no sane width or number of blocks is larger: a crafted file must not make us build a giant
+
+_Number = Annotated[float, msgspec.Meta(ge=-1e30, le=1e30)]  # finite
+_Count = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
+
+
+class Layers(TypedDict):
+    """Names of layers and what each counts."""
+
+    content: dict[str, _Number]
+    style: dict[str, _Number]
+
+
+class Loss(TypedDict):
+    """As in `conf/loss`, see `fst.perceptual`."""
+
+    convention: Literal["relative", "johnson", "gatys"]
+    reduction: Literal["mean", "sum"]
+    weights: dict[Literal["content", "style", "tv", "range", "grid"], _Number]
 
 
 class StyleFileError(UserError):
@@ -38,10 +59,10 @@ class StyleInfo:
     """What a style file says about its network.
 
     Attributes:
-        name: of the style, as after `-s`.
+        name: of the style, as after `-s`; it can be a file's, see `check_name`.
         architecture: of the transform network, see `build_transform_network`.
         arguments: of the architecture.
-        layers: `{"content": {layer: weight}, "style": {layer: weight}}`.
+        layers: `{"content": {layer: weight}, "style": {layer: weight}}`; empty if not known, as is `loss`.
         loss: convention, reduction and term weights.
         loss_network: architecture and weights (a file's name, never its folder).
         init_from: the style whose weights it started from, if any.
@@ -55,30 +76,32 @@ class StyleInfo:
 
     name: str
     architecture: str
-    arguments: Mapping[str, int | str]
-    layers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    loss: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Annotated[int, msgspec.Meta(ge=1, le=_MOST)] | str]
+    layers: Layers = field(default_factory=dict)  # type: ignore[assignment]
+    loss: Loss = field(default_factory=dict)  # type: ignore[assignment]
     loss_network: Mapping[str, str] = field(default_factory=dict)
     init_from: str = ""
     teacher: str = ""
-    steps: int = 0
-    batch_size: int = 0
-    image_size: int = 0
+    steps: _Count = 0
+    batch_size: _Count = 0
+    image_size: _Count = 0
     style_image: str = ""
-    style_size: int = 0
+    style_size: _Count = 0
     versions: Mapping[str, str] = field(default_factory=lambda: {"fst": fst.__version__, "torch": torch.__version__})
-    scores: Mapping[str, float] = field(default_factory=dict)
-    format_version: int = FORMAT_VERSION
+    scores: Mapping[str, _Number] = field(default_factory=dict)
+    format_version: Annotated[int, msgspec.Meta(ge=1)] = FORMAT_VERSION
 
 
 def save_style(path: Path, network: nn.Module, info: StyleInfo, dtype: torch.dtype = torch.float32) -> None:
-    """Write a style file, whole or not at all.
+    """Write a style file, whole or not at all; scores that are not finite are left out.
 
     Args:
         dtype: of the stored weights; float16 halves the file (81 dB from float32 for the bundled style).
     """
     tensors = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in network.state_dict().items()}
-    write_atomically(path, save(tensors, metadata={_KEY: json.dumps(dataclasses.asdict(info))}))
+    document = dataclasses.asdict(info)
+    document["scores"] = {name: score for name, score in info.scores.items() if math.isfinite(score)}
+    write_atomically(path, save(tensors, metadata={_KEY: json.dumps(document)}))
 
 
 def load_style(path: Path) -> tuple[TransformNetwork, StyleInfo]:
@@ -110,8 +133,12 @@ def _open(path: Path) -> Iterator[safe_open]:
     try:
         with safe_open(path, framework="pt") as file:
             yield file
-    except (SafetensorError, OSError) as error:
-        raise StyleFileError(f"{path}: not a style file, or damaged ({error})") from error
+    except OSError as error:
+        raise StyleFileError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise StyleFileError(
+            f"{path}: damaged, or not a style: those are {SUFFIX} files that fst train writes"
+        ) from error
 
 
 def _parse(path: Path, metadata: Mapping[str, str] | None) -> StyleInfo:
@@ -126,23 +153,22 @@ def _parse(path: Path, metadata: Mapping[str, str] | None) -> StyleInfo:
         raise StyleFileError(
             f"{path}: written in style format {version}, this fst reads up to {FORMAT_VERSION}; update fst"
         )
-    fields = {f.name: f for f in dataclasses.fields(StyleInfo)}
-    if unknown := document.keys() - fields.keys():
-        raise StyleFileError(f"{path}: unknown entries in its description: {', '.join(sorted(unknown))}")
-    for name, value in document.items():
-        kind = next((plain for plain in (str, int) if fields[name].type is plain), dict)
-        if not isinstance(value, kind):
-            raise StyleFileError(f"{path}: '{name}' in its description is not {kind.__name__}")
+    for name in ("layers", "loss"):  # empty: not known
+        if document.get(name) == {}:
+            del document[name]
     try:
-        return StyleInfo(**document)
-    except TypeError as error:
-        raise StyleFileError(f"{path}: its description is incomplete ({error})") from error
+        info = msgspec.convert(document, StyleInfo)
+        check_name(info.name)
+        if info.style_image != Path(info.style_image).name:
+            raise UserError(f"style_image='{info.style_image}' is a path")
+    except (msgspec.ValidationError, UserError) as error:
+        raise StyleFileError(f"{path}: its description is wrong: {error}") from error
+    if unknown := [name for name in document if document[name] != vars(info).get(name, ...)]:
+        raise StyleFileError(f"{path}: its description has unknown entries: {', '.join(sorted(unknown))}")
+    return info
 
 
 def _build(path: Path, info: StyleInfo, tensors: dict[str, Tensor]) -> TransformNetwork:
-    for name, value in info.arguments.items():
-        if not isinstance(value, int | str) or (isinstance(value, int) and not 0 < value <= _MOST):
-            raise StyleFileError(f"{path}: network argument {name}={value} is out of range")
     try:
         with torch.device("meta"):  # costs nothing, whatever size the file asks for
             network = build_transform_network(info.architecture, **info.arguments)
@@ -181,6 +207,10 @@ def find_style(name_or_path: str | Path) -> Path:
         StyleFileError: neither.
     """
     path = Path(name_or_path).expanduser()
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        raise StyleFileError(
+            f"{path} is a picture, not a style; train one from it: fst train style.image={path} data.root=PHOTOS"
+        )
     if path.suffix == SUFFIX or path.is_file():
         return path
     styles = list_styles()

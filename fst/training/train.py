@@ -166,7 +166,7 @@ def _describe(config: DictConfig, steps: int, scores: Mapping[str, float]) -> St
         name=config.name,
         architecture=model.pop("architecture"),
         arguments=model,
-        layers={term: plain["layers"][term] for term in ("content", "style")},
+        layers={"content": plain["layers"]["content"], "style": plain["layers"]["style"]},
         loss=plain["loss"],
         loss_network=network | {"weights": Path(network["weights"]).name},  # a folder's name is nobody's business
         init_from=Path(start).stem if start else "",

@@ -1,5 +1,8 @@
 import dataclasses
 import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,8 @@ from fst.inference.style_file import (
 from fst.networks.transform import build_transform_network
 
 ARGUMENTS = {"width": 4, "blocks": 1, "norm": "instance"}
+LOSS = {"convention": "relative", "reduction": "mean", "weights": {"style": 15.0}}
+GONE = object()
 
 
 def description(path: Path) -> dict:
@@ -27,11 +32,21 @@ def description(path: Path) -> dict:
 
 
 def rewrite(source: Path, target: Path, changes: dict) -> Path:
-    """The same weights with another description; a change to None takes the entry out."""
+    """The same weights with another description; a change to GONE takes the entry out."""
     document = description(source) | changes
-    document = {key: value for key, value in document.items() if value is not None}
-    save_file(load_file(source), target, {"fst": json.dumps(document)})
+    document = {key: value for key, value in document.items() if value is not GONE}
+    with without_limit_of_digits():
+        save_file(load_file(source), target, {"fst": json.dumps(document)})
     return target
+
+
+@contextmanager
+def without_limit_of_digits() -> Iterator[None]:
+    """Python writes and reads integers of 4300 digits and no more."""
+    usual = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    yield
+    sys.set_int_max_str_digits(usual)
 
 
 def test_round_trip_is_exact(tmp_path: Path) -> None:
@@ -42,7 +57,7 @@ def test_round_trip_is_exact(tmp_path: Path) -> None:
         architecture="johnson",
         arguments=ARGUMENTS,
         layers={"content": {"relu2_2": 1.0}, "style": {"relu1_2": 0.5}},
-        loss={"convention": "relative", "reduction": "mean", "weights": {"style": 15.0}},
+        loss=LOSS,
         loss_network={"architecture": "vgg16", "weights": "imagenet", "pooling": "max"},
         steps=7,
         batch_size=4,
@@ -76,17 +91,44 @@ def test_half_precision_files_load_as_float32(tmp_path: Path) -> None:
     [
         ({"format_version": 2}, "written in style format 2, this fst reads up to 1; update fst"),
         ({"format_version": "1"}, "update fst"),
-        ({"_target_": "os.system"}, "unknown entries in its description: _target_"),
+        ({"format_version": True}, "format_version"),
+        ({"_target_": "os.system"}, "unknown entries: _target_"),
+        ({"_target_": None}, "unknown entries: _target_"),
         ({"architecture": "os.system"}, "no transform network 'os.system'"),
-        ({"architecture": None}, "incomplete"),
-        ({"name": 5}, "'name' in its description is not str"),
-        ({"steps": "many"}, "'steps' in its description is not int"),
-        ({"layers": []}, "'layers' in its description is not dict"),
+        ({"architecture": GONE}, "missing required field `architecture`"),
+        ({"name": 5}, r"Expected `str`, got `int` - at `\$.name`"),
+        ({"name": ""}, "name='' has 0 bytes"),
+        ({"name": "../../x"}, "name='../../x' cannot be a file's"),
+        ({"name": "a\\b"}, "cannot be a file's"),
+        ({"name": ".."}, "cannot be a file's"),
+        ({"name": "night\x1b]0;owned\x07"}, "cannot be a file's"),
+        ({"name": "night\nfst: all is well"}, "cannot be a file's"),
+        ({"name": "é" * 51}, "102 bytes; it can have 1 to 100"),
+        ({"style_image": "../secret"}, "style_image='../secret' is a path"),
+        ({"steps": "many"}, r"Expected `int`, got `str` - at `\$.steps`"),
+        ({"steps": True}, r"got `bool` - at `\$.steps`"),
+        ({"steps": -1}, r">= 0 - at `\$.steps`"),
+        ({"steps": 10**5000}, "description is damaged"),
+        ({"steps": 10**30}, r"\$.steps"),
+        ({"image_size": 1.5}, r"\$.image_size"),
+        ({"layers": []}, r"got `array` - at `\$.layers`"),
+        ({"layers": {"content": {}}}, "missing required field `style`"),
+        ({"layers": {"content": {"relu2_2": "1"}, "style": {}}}, r"\$.layers.content"),
+        ({"layers": {"content": {}, "style": {}, "other": {}}}, "unknown entries: layers"),
+        ({"loss": {"x": 1}}, "missing required field `convention`"),
+        ({"loss": {**LOSS, "x": 1}}, "unknown entries: loss"),
+        ({"loss": {**LOSS, "convention": "mine"}}, "'mine'"),
+        ({"loss": {**LOSS, "weights": {"style": float("inf")}}}, r"\$.loss.weights"),
+        ({"loss": {**LOSS, "weights": {"style": float("nan")}}}, r"\$.loss.weights"),
+        ({"loss": {**LOSS, "weights": {"beauty": 1.0}}}, "'beauty'"),
+        ({"scores": {"content": None}}, r"\$.scores"),
+        ({"versions": {"fst": 1}}, r"\$.versions"),
         ({"arguments": {**ARGUMENTS, "width": 8}}, "has shape"),
-        ({"arguments": {**ARGUMENTS, "width": 10**9}}, "width=1000000000 is out of range"),
+        ({"arguments": {**ARGUMENTS, "width": 10**9}}, r"<= 1024 - at `\$.arguments"),
+        ({"arguments": {**ARGUMENTS, "width": True}}, r"\$.arguments"),
         ({"arguments": {**ARGUMENTS, "blocks": 2}}, "do not fit its description"),
         ({"arguments": {**ARGUMENTS, "depth": 2}}, "depth"),
-        ({"arguments": {**ARGUMENTS, "width": [4]}}, "out of range"),
+        ({"arguments": {**ARGUMENTS, "width": [4]}}, r"got `array` - at `\$.arguments"),
     ],
 )
 def test_descriptions_that_lie_are_one_clear_line(
@@ -132,6 +174,24 @@ def test_spoiled_weights_are_refused(tmp_path: Path) -> None:
         load_style(tmp_path / "nan.safetensors")
 
 
+def test_a_score_that_is_not_finite_does_not_spoil_the_file(tmp_path: Path) -> None:
+    info = StyleInfo("tiny", "johnson", ARGUMENTS, scores={"content": float("nan"), "style": 0.5})
+    save_style(tmp_path / "tiny.safetensors", build_transform_network("johnson", **ARGUMENTS), info)
+    assert read_info(tmp_path / "tiny.safetensors").scores == {"style": 0.5}
+
+
+def test_a_painting_or_other_file_in_place_of_a_style_says_what_to_do(
+    painting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in (painting, Path("night.JPG")):
+        with pytest.raises(StyleFileError, match=r"is a picture, not a style; train one .* style\.image="):
+            find_style(path)
+    text = tmp_path / "style.pth"
+    text.write_bytes(b"\x80\x04 some pickle, perhaps")
+    with pytest.raises(StyleFileError, match=r"style\.pth: damaged, or not a style: those are \.safetensors files"):
+        load_style(find_style(text))
+
+
 def test_every_field_is_written(style_file: Path) -> None:
     assert set(description(style_file)) == {field.name for field in dataclasses.fields(StyleInfo)}
 
@@ -165,4 +225,6 @@ def test_bundled_styles_load() -> None:
     for path in resource_folder("checkpoints").glob("*.safetensors"):
         network, info = load_style(path)
         assert info.name == path.stem
+        assert info.layers["style"].keys() == {"relu1_2", "relu2_2", "relu3_3", "relu4_3"}
+        assert info.loss["weights"]["grid"] > 0
         assert network(torch.rand(1, 3, 32, 32)).isfinite().all()
