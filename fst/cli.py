@@ -1,15 +1,17 @@
 """The command `fst`. Each sub-command is a few lines that call the floor below; imports wait until they are needed."""
 
 import argparse
+import io
+import logging
 import os
 import sys
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from fst import __version__
-from fst.errors import UserError, find_cause
+from fst.errors import UserError, find_cause, one_line
 from fst.stopping import Interrupted
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from fst.inference.stylizer import Stylizer
 
+Value = TypeVar("Value")
 WEBCAM = "webcam:"  # an input that is a camera
 _EPILOG = """
 train, optimize and compare are Hydra applications: fst train --help lists its groups, fst train … --cfg job prints its
@@ -27,6 +30,7 @@ configuration.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status: 0, 1 (failed at run time), 2 (a mistake in the command)."""
+    _set_up_output()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
@@ -47,8 +51,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             raise
         cause = find_cause(error)
-        print(f"fst: {cause or f'{type(error).__name__}: {error} (--debug shows where)'}", file=sys.stderr)
+        text = one_line(cause or f"{type(error).__name__}: {error}")
+        print(f"fst: {text}" if cause else f"fst: {text} (--debug shows where)", file=sys.stderr)
         return cause.exit_status if cause else 1
+
+
+class _LogRecord(logging.LogRecord):
+    """A line of a log; file names, for one, come from elsewhere."""
+
+    def getMessage(self) -> str:  # noqa: N802 (logging's)
+        return one_line(super().getMessage(), None)
+
+
+def _set_up_output() -> None:
+    """A character that the terminal cannot show, or that acts on it, is written as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not a notebook's
+            stream.reconfigure(errors="backslashreplace")
+    logging.setLogRecordFactory(_LogRecord)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Mistakes are one line that names the command and where its flags are listed."""
+
+    def parse_known_args(self, *arguments: Any, **keywords: Any) -> Any:
+        options, unknown = super().parse_known_args(*arguments, **keywords)
+        if unknown:  # of this command; argparse would leave them to `fst`
+            self.error(f"unknown: {' '.join(unknown)}")
+        return options, unknown
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{one_line(message)}; see {self.prog} --help")
+
+
+class _Style(argparse.Action):
+    """One style: argparse would take the last of several without a word."""
+
+    def __call__(self, parser: Any, options: argparse.Namespace, value: Any, flag: str | None = None) -> None:
+        if getattr(options, self.dest) is not None:
+            raise argparse.ArgumentError(self, "given twice; --blend A:0.5,B:0.5 mixes several styles")
+        setattr(options, self.dest, value)
 
 
 def _hydra_application(command: str, *arguments: str) -> int:
@@ -63,7 +105,7 @@ def _hydra_application(command: str, *arguments: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("fst", description="Train style transfer networks and use them.", epilog=_EPILOG)
+    parser = _Parser("fst", description="Train style transfer networks and use them.", epilog=_EPILOG)
     parser.add_argument("--version", action="version", version=f"fst {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -84,7 +126,7 @@ def _add_stylize(stylize: argparse.ArgumentParser) -> None:
         "inputs", nargs="+", metavar="INPUT", help="picture, video, folder, glob, frames/%%05d.png or webcam:0"
     )
     style = stylize.add_mutually_exclusive_group(required=True)
-    style.add_argument("-s", "--style", help="a name from `fst styles`, or a style file")
+    style.add_argument("-s", "--style", action=_Style, help="a name from `fst styles`, or a style file")
     style.add_argument("--blend", type=_shares, metavar="A:0.3,B:0.7", help="several styles and their shares")
     stylize.add_argument(
         "-o",
@@ -94,24 +136,22 @@ def _add_stylize(stylize: argparse.ArgumentParser) -> None:
         "file; default: INPUT-STYLE here",
     )
     stylize.add_argument("--force", action="store_true", help="overwrite existing outputs")
-    stylize.add_argument("--size", type=int, help="longer side in pixels to stylize at; default: the picture's own")
+    stylize.add_argument("--size", type=_whole, help="longer side in pixels to stylize at; default: the picture's own")
     look = stylize.add_argument_group("look")
-    look.add_argument("--strength", type=float, default=1.0, help="0 (the picture) to 1 (the style); default 1")
+    look.add_argument("--strength", type=_number, default=1.0, help="0 (the picture) to 1 (the style); default 1")
     look.add_argument("--keep-colors", action="store_true", help="keep the picture's colours")
-    look.add_argument("--stroke", type=float, default=1.0, help="size of the brush: 2 is twice as broad; default 1")
+    look.add_argument("--stroke", type=_number, default=1.0, help="size of the brush: 2 is twice as broad; default 1")
     look.add_argument("--mask", type=Path, help="a picture: white where to stylize, black where not")
     videos = stylize.add_argument_group("videos")
     videos.add_argument("--codec", help="h264, hevc, vp9, av1 or any of FFmpeg's; default: h264, vp9 in .webm")
-    videos.add_argument("--quality", type=int, help="0 (the best) to 51, for vp9 and av1 63; default: 20, 24 or 30")
+    videos.add_argument("--quality", type=_whole, help="0 (the best) to 51, for vp9 and av1 63; default: 20, 24 or 30")
     videos.add_argument("--preset", help="default: veryfast; ultrafast encodes faster, slow makes smaller files")
     videos.add_argument("--pixel-format", help="default: yuv420p; yuv444p where a side is odd")
-    videos.add_argument(
-        "--fps", type=Fraction, help="of pictures that become a video: 24, 29.97, 30000/1001; default 25"
-    )
+    videos.add_argument("--fps", type=_rate, help="of pictures that become a video: 24, 29.97, 30000/1001; default 25")
     machine = stylize.add_argument_group("machine")
     machine.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
     machine.add_argument("--backend", default="auto", help="auto, torch, compile, openvino, onnxruntime; default auto")
-    machine.add_argument("--memory", type=float, metavar="GIB", help="the most to take; default: what is free")
+    machine.add_argument("--memory", type=_number, metavar="GIB", help="the most to take; default: what is free")
     stylize.set_defaults(run=_stylize)
 
 
@@ -120,9 +160,9 @@ def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     evaluate.add_argument("--photos", type=Path, required=True, help="folder of photos they never saw")
     evaluate.add_argument("--paintings", type=Path, help="folder of the pictures they were trained on, by name")
     evaluate.add_argument("--weights", default="imagenet", help="of the judge, VGG19: imagenet (downloaded), or a file")
-    evaluate.add_argument("--size", type=int, default=256, help="longer side in pixels; default 256")
-    evaluate.add_argument("--count", type=int, default=8, help="how many photos; default 8")
-    evaluate.add_argument("--iterations", type=int, default=500, help="the most of the slow method; default 500")
+    evaluate.add_argument("--size", type=_whole, default=256, help="longer side in pixels; default 256")
+    evaluate.add_argument("--count", type=_whole, default=8, help="how many photos; default 8")
+    evaluate.add_argument("--iterations", type=_whole, default=500, help="the most of the slow method; default 500")
     evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
     evaluate.add_argument("-o", "--output", type=Path, default=Path("outputs/evaluation"), help="folder for figures")
     evaluate.set_defaults(run=_evaluate)
@@ -148,10 +188,22 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
     bench.add_argument("--sizes", default=sizes, help=f"in pixels; default {sizes}")
     bench.add_argument("--networks", type=_names, help="of conf/model (default: all), or styles")
     bench.add_argument("--backends", type=_names, help="torch,compile,openvino,onnxruntime; default: all but compile")
-    bench.add_argument("--rounds", type=int, default=5, help="how often each is timed; default 5")
+    bench.add_argument("--rounds", type=_whole, default=5, help="how often each is timed; default 5")
     bench.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
     bench.add_argument("--json", type=Path, help="write the figures there")
     bench.set_defaults(run=_bench)
+
+
+def _whole(text: str) -> int:
+    return _parsed(int, text, "a whole number")
+
+
+def _number(text: str) -> float:
+    return _parsed(float, text, "a number")
+
+
+def _rate(text: str) -> Fraction:
+    return _parsed(Fraction, text, "a number or a fraction such as 30000/1001")
 
 
 def _names(text: str) -> list[str]:
@@ -159,8 +211,18 @@ def _names(text: str) -> list[str]:
 
 
 def _shares(text: str) -> dict[str, float]:
-    pairs = (part.rpartition(":") for part in text.split(","))
-    return {name: float(share) for name, _, share in pairs}  # argparse reports a ValueError
+    shares: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, share = part.rpartition(":")
+        shares[name] = shares.get(name, 0.0) + _parsed(float, share, "a style's share; write A:0.3,B:0.7")
+    return shares
+
+
+def _parsed(kind: "Callable[[str], Value]", text: str, what: str) -> "Value":
+    try:
+        return kind(text)
+    except (ValueError, ZeroDivisionError) as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is not {what}") from error
 
 
 def _stylize(options: argparse.Namespace) -> int:
@@ -202,9 +264,11 @@ def _show_camera(options: argparse.Namespace, open_style: "Callable[[str], Styli
 def _bench(options: argparse.Namespace) -> int:
     import json
 
-    from fst.files import write_atomically
+    from fst.files import check_writable, write_atomically
     from fst.inference.bench import bench, parse_sizes, table
 
+    if options.json:
+        check_writable(options.json)
     result = bench(options.networks, options.backends, parse_sizes(options.sizes), options.rounds, options.device)
     print(f"{result['machine']}\n{table(result['rows'])}")
     if options.json:
@@ -219,7 +283,7 @@ def _export(options: argparse.Namespace) -> int:
     style = find_style(options.style)
     output = options.output or Path(style.stem + SUFFIXES[options.to][0])
     similarity = export_style(style, options.to, output, options.precision, options.photos, options.force)
-    print(output)
+    print(one_line(output, None))
     print("PSNR to PyTorch: " + ", ".join(f"{psnr:.1f} dB at {size}" for size, psnr in similarity.items()))
     return 0
 
@@ -252,7 +316,7 @@ def _styles(options: argparse.Namespace) -> int:
             made = f"{info.architecture} ({arguments}), {info.steps} steps of {info.batch_size} at {info.image_size} px"
         except StyleFileError as error:
             made = str(error)
-        print(f"{name:<20} {made}  {path}")
+        print(one_line(f"{name:<20} {made}  {path}", None))
     return 0
 
 

@@ -23,9 +23,16 @@ def pick_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"no device '{name}' on this machine ({reason}); try auto or cpu") from error
+        raise _no_device(name) from error
+    if device.type == "meta":  # it computes nothing
+        raise _no_device(name)
     return device
+
+
+def _no_device(name: str) -> UserError:
+    there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    there += ["mps"] if torch.backends.mps.is_available() else []
+    return UserError(f"no device '{name}' on this machine; there are auto, {', '.join(there)}")
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:

@@ -37,6 +37,22 @@ def find_images(root: Path, suffixes: Set[str] = SUFFIXES) -> list[Path]:
     )
 
 
+def require_images(folder: Path, flag: str) -> list[Path]:
+    """As `find_images`.
+
+    Args:
+        flag: that named the folder, for the message.
+
+    Raises:
+        UserError: no such folder, or no pictures in it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{flag} {folder}: no such folder")
+    if not (found := find_images(folder)):
+        raise UserError(f"{flag} {folder}: no pictures in it or below it")
+    return found
+
+
 def read_image(path: Path, at_least: int | None = None, file: BinaryIO | None = None) -> Image.Image:
     """Read any picture as 8-bit sRGB: mode "RGB", or "RGBA" where it has transparency.
 

@@ -94,8 +94,8 @@ def test_mistakes_are_one_line(
 ) -> None:
     Path("empty").mkdir()
     Path("a.jpg").touch()
-    status = main(["stylize", "-s", str(style_file), *arguments])
-    assert status == (1 if "written" in message else 2)
+    style = [] if "-s" in arguments else ["-s", str(style_file)]
+    assert main(["stylize", *style, *arguments]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("fst: ")
     assert message in line
@@ -112,9 +112,6 @@ def test_the_looks(folder: Path, style_file: Path, capsys: pytest.CaptureFixture
     assert main(["stylize", "in/b.png", "-s", str(style_file), *look, "-o", "look.png"]) == 0
     assert Image.open("look.png").size == (40, 30)
     assert "backend: torch on " in capsys.readouterr().err
-    with pytest.raises(SystemExit, match="2"):
-        main(["stylize", "in/b.png", "--blend", "tiny"])
-    assert "argument --blend: invalid" in capsys.readouterr().err
 
 
 def test_a_camera_that_is_not_there_is_one_line(

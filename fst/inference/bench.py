@@ -38,6 +38,7 @@ from fst.resources import find_style_image, resource_folder
 PLAIN = "plain eager fp32"  # as the peers run it: the unit of all ratios, with the network `johnson`
 PLAIN_NETWORK = "johnson"
 _MOMENT = 0.3  # seconds
+_MOST_SIDE = 1 << 14  # pixels
 
 
 @dataclass(frozen=True)
@@ -119,10 +120,11 @@ def bench(
         UserError: no such network, backend or device.
     """
     if rounds < 1:
-        raise UserError(f"rounds is {rounds}; at least one")
+        raise UserError(f"rounds is {rounds}; the least is 1")
+    machine = _machine(pick_device(device))
     known = installed_backends()
     if unknown := set(backends or ()) - set(known):
-        raise UserError(f"no backend {', '.join(sorted(unknown))}; installed are {', '.join(known)}")
+        raise UserError(f"no backend '{', '.join(sorted(unknown))}'; installed are {', '.join(known)}")
     backends = backends or [name for name in known if name != "compile"]  # which takes a minute for each size
     with tempfile.TemporaryDirectory() as folder:
         styles = {name: _style_of(name, Path(folder)) for name in networks or _model_names()}
@@ -135,7 +137,7 @@ def bench(
                 for name, style in styles.items():
                     cases += [_Case(name, style, backend, width, height, device) for backend in backends]
                 rows += _measure(cases, rounds, progress)
-    return {"machine": _machine(pick_device(device)), "rows": [asdict(row) for row in rows]}
+    return {"machine": machine, "rows": [asdict(row) for row in rows]}
 
 
 def _measure(cases: list[_Case], rounds: int, progress: tqdm) -> list[Row]:
@@ -190,10 +192,12 @@ def _style_of(name: str, folder: Path) -> Path:
     """A style file with that network: a trained one if there is any, for a random network's PSNR says little."""
     if name not in _model_names():
         try:
-            return find_style(name)
+            style = find_style(name)
         except StyleFileError as error:
             known = ", ".join([*_model_names(), *list_styles()])
             raise UserError(f"no network or style '{name}'; there are {known}") from error
+        read_info(style)  # a damaged file is found here, not in the processes below
+        return style
     arguments = yaml.safe_load((resource_folder("conf") / "model" / f"{name}.yaml").read_text())
     architecture = arguments.pop("architecture")
     del arguments["init_from"]
@@ -234,9 +238,9 @@ def parse_sizes(text: str) -> list[tuple[int, int]]:
     [(1280, 720), (256, 256)]
 
     Raises:
-        UserError: not such a list, or a side below 16 pixels.
+        UserError: not such a list, or a side out of range.
     """
     sizes = [tuple(map(int, match)) for match in re.findall(r"(?:^|,)(\d+)x(\d+)(?=,|$)", text)]
-    if len(sizes) != text.count(",") + 1 or min(min(size) for size in sizes) < LEAST_SIDE:
-        raise UserError(f"sizes are WIDTHxHEIGHT,… of at least {LEAST_SIDE} pixels a side; this is '{text}'")
+    if len(sizes) != text.count(",") + 1 or not all(LEAST_SIDE <= side <= _MOST_SIDE for side in sum(sizes, ())):
+        raise UserError(f"sizes are WIDTHxHEIGHT,… of {LEAST_SIDE} to {_MOST_SIDE} pixels a side; this is '{text}'")
     return [(width, height) for width, height in sizes]

@@ -4,7 +4,7 @@ import importlib.util
 import logging
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, redirect_stdout
 from functools import cache
 from pathlib import Path
@@ -18,8 +18,8 @@ from torch import Tensor
 
 import fst
 from fst.errors import RunError, UserError
-from fst.files import written_atomically
-from fst.images import find_images, flatten_alpha, from_uint8, read_image, read_tensor, to_tensor, to_uint8
+from fst.files import check_writable, written_atomically
+from fst.images import flatten_alpha, from_uint8, read_image, read_tensor, require_images, to_tensor, to_uint8
 from fst.inference.style_file import load_style
 from fst.networks.transform import LEAST_SIDE, TransformNetwork, plain_form
 from fst.resources import find_style_image
@@ -169,14 +169,16 @@ def export_style(
     for path in map(output.with_suffix, suffixes):
         if path.exists() and not force:
             raise UserError(f"{path} exists; --force overwrites it")
+        check_writable(path)
     if (precision == "int8") != (photos is not None):
         raise UserError("int8 and only int8 takes its ranges from photos: --precision int8 --photos FOLDER")
     if precision == "int8" and to == "onnx":
         raise UserError("int8 is for --to openvino: with ONNX Runtime it is slower than fp32")
     if precision == "int8":
         require("int8")
-    contents = _convert(to_onnx(style), to, precision, photos)
+    pictures = None if photos is None else require_images(photos, "--photos")
     network, _ = load_style(style)
+    contents = _convert(to_onnx(style), to, precision, pictures)
     run = run_onnx if to == "onnx" else run_openvino
     similarity = _compare(network, run(*contents))
     if not min(similarity.values()) >= LEAST_PSNR[precision]:  # nor NaN
@@ -190,7 +192,7 @@ def export_style(
     return similarity
 
 
-def _convert(model: bytes, to: str, precision: str, photos: Path | None) -> list[bytes]:
+def _convert(model: bytes, to: str, precision: str, photos: Sequence[Path] | None) -> list[bytes]:
     """An ONNX model as the contents of the files of another format or precision."""
     if to == "onnx":
         return [_half_onnx(model) if precision == "fp16" else model]
@@ -217,14 +219,11 @@ def _half_onnx(model: bytes) -> bytes:
     return half.SerializeToString()
 
 
-def _quantize(ir: Any, photos: Path) -> Any:
+def _quantize(ir: Any, photos: Sequence[Path]) -> Any:
     """An OpenVINO model in int8, with the ranges that photos give (NNCF's post-training quantisation)."""
     import nncf
 
-    found = find_images(photos)
-    if not found:
-        raise UserError(f"{photos}: no photos in it or below it")
-    chosen = found[:: max(1, len(found) // _CALIBRATION)][:_CALIBRATION]
+    chosen = photos[:: max(1, len(photos) // _CALIBRATION)][:_CALIBRATION]
     squares = (ImageOps.fit(flatten_alpha(read_image(path)), (_CALIBRATION_SIDE, _CALIBRATION_SIDE)) for path in chosen)
     pictures = [to_tensor(square).contiguous().numpy() for square in squares]
     convolutions = [op.get_friendly_name() for op in ir.get_ordered_ops() if op.get_type_name() == "Convolution"]

@@ -11,7 +11,8 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from fst.errors import RunError, UserError
+from fst.errors import RunError, UserError, one_line
+from fst.files import check_writable
 from fst.images import SUFFIXES, WRITABLE_SUFFIXES, find_images, read_image, write_image
 from fst.inference import video
 from fst.inference.stylizer import Stylizer
@@ -60,14 +61,15 @@ def stylize_all(
             existing = find_frames(job.target) if is_template(job.target) else [job.target]
             if existing and existing[0].exists() and not force:
                 raise UserError(f"{existing[0]} exists; --force overwrites it")
+            check_writable(job.target)
             _stylize(stylize, job, video_options, stylizer.at_once)
             written.add(job.target)
         except (UserError, RunError) as error:
             if len(jobs) == 1:
                 raise
             failures += 1
-            tqdm.write(f"fst: {error}", file=sys.stderr)
-    print(jobs[0].target if len(jobs) == 1 else f"{len(written)} stylized, {failures} failed")
+            tqdm.write(f"fst: {one_line(error)}", file=sys.stderr)
+    print(one_line(jobs[0].target, None) if len(jobs) == 1 else f"{len(written)} stylized, {failures} failed")
     return 1 if failures else 0
 
 
@@ -91,12 +93,12 @@ def _stylize_video(stylize: Callable[..., Any], job: _Job, options: VideoOptions
         with StopRequest() as stop:
             result = stylize_video(job.frames or job.source, job.target, stylize, options, stop, at_once)
         for note in result.notes:
-            tqdm.write(f"fst: {note}", file=sys.stderr)
+            tqdm.write(f"fst: {one_line(note)}", file=sys.stderr)
         if stop.signal is not None:
             raise Interrupted(stop.signal, result.frames)
     except Interrupted as stopped:
         place = f"; {job.target} holds them" if stopped.step else ""
-        tqdm.write(f"fst: stopped after {stopped.step} frames{place}", file=sys.stderr)
+        tqdm.write(one_line(f"fst: stopped after {stopped.step} frames{place}"), file=sys.stderr)
         raise
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fst.errors import UserError
+from fst.errors import UserError, one_line
 from fst.resources import resource_folder
 
 # Channels and convolutions of each block, a pooling after each (Simonyan & Zisserman 2015, table 1, D and E).
@@ -197,8 +197,8 @@ def _imagenet_state(architecture: str) -> dict[str, Tensor]:
         return torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
     except Exception as error:
         raise UserError(
-            f"the ImageNet weights of {architecture} are not at {cached} and cannot be fetched ({error}); "
-            f"put {url} there, or name a file you have: loss_network.weights=PATH"
+            f"no ImageNet weights of {architecture} ({one_line(error, 80)}): loss_network=compact trains without them, "
+            f"loss_network.weights=FILE names yours, or put {url} at {cached}"
         ) from error
 
 
@@ -210,6 +210,10 @@ def _read_state(path: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # both readers raise many kinds, all meaning the same to the user
-        raise UserError(f"loss_network.weights={path}: cannot be read as weights ({error})") from error
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
+    except Exception as error:  # Many kinds with one meaning; PyTorch's text advises to run the file's code.
+        raise UserError(
+            f"loss_network.weights={path}: cannot be read as weights: damaged, or more than a dict of tensors; "
+            "torch.save(network.state_dict(), FILE) writes one"
+        ) from error

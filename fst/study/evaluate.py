@@ -17,9 +17,9 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from tqdm import tqdm
 
 from fst.errors import UserError
-from fst.files import write_atomically
-from fst.hardware import peak_memory_mib
-from fst.images import find_images, read_tensor
+from fst.files import check_writable, write_atomically
+from fst.hardware import peak_memory_mib, pick_device
+from fst.images import read_tensor, require_images
 from fst.inference.style_file import StyleInfo, find_style, read_info
 from fst.inference.stylizer import Stylizer
 from fst.networks.transform import LEAST_SIDE
@@ -108,10 +108,10 @@ def evaluate(
 
 def own_loss(info: StyleInfo, network: LossNetwork, style_image: Tensor) -> PerceptualLoss:
     """The objective that a style was trained for, as far as it concerns what a picture looks like."""
-    weights = {term: info.loss["weights"][term] for term in ("content", "style", "tv")}
-    content, style = (info.layers[term] for term in ("content", "style"))
+    known, layers = info.loss, info.layers
+    weights = LossWeights(**{term: known["weights"].get(term, 0.0) for term in ("content", "style", "tv")})
     return PerceptualLoss(
-        network, style_image, content, style, LossWeights(**weights), info.loss["convention"], info.loss["reduction"]
+        network, style_image, layers["content"], layers["style"], weights, known["convention"], known["reduction"]
     )
 
 
@@ -162,7 +162,7 @@ def find_painting(info: StyleInfo, paintings: Path | None) -> Path:
         raise UserError(f"{info.name}: its file does not tell the layers and loss it was trained for")
     stem = info.style_image or info.name
     if paintings is not None:
-        found = [path for path in find_images(paintings) if path.stem == stem]
+        found = [path for path in require_images(paintings, "--paintings") if path.stem == stem]
         if not found:
             raise UserError(f"{info.name}: no picture named {stem} in {paintings} (--paintings)")
         return found[0]
@@ -188,19 +188,23 @@ def evaluate_all(
     Raises:
         UserError: a style, photo, painting or weights cannot be had.
     """
-    if size < LEAST_SIDE or count < 1:
-        raise UserError(f"size={size}, count={count}: at least {LEAST_SIDE} pixels and one photo")
+    for name, value, least in (("size", size, LEAST_SIDE), ("count", count, 1), ("iterations", iterations, 0)):
+        if value < least:
+            raise UserError(f"{name} is {value}; the least is {least}")
+    pick_device(device)
+    check_writable(out / "evaluation.json")
     infos = {style: read_info(find_style(style)) for style in styles}
     sources = {style: find_painting(info, paintings) for style, info in infos.items()}
-    paths = find_images(photos)[:count]
-    if not paths:
-        raise UserError(f"{photos}: no pictures in it or below it (--photos)")
-    pictures = [read_tensor(path, size) for path in paths]
-    relu = {layer.name for layer in layer_table("vgg19") if layer.kind == "relu"}
+    pictures = [read_tensor(path, size) for path in require_images(photos, "--photos")[:count]]
+    layers = {layer.name for layer in layer_table("vgg19") if layer.kind == "relu"}
+    for info in infos.values():
+        layers.update(info.layers["content"], info.layers["style"])
+    try:
+        network = LossNetwork("vgg19", layers, weights)
+    except UserError as error:
+        raise UserError(str(error).replace("loss_network.weights=", "--weights ")) from error
     results = []
     for style, info in tqdm(infos.items(), unit="style", disable=len(infos) == 1):
-        own = {layer for term in info.layers.values() for layer in term}
-        network = LossNetwork("vgg19", relu | own, weights)
         painting = read_tensor(sources[style], info.style_size)
         results.append(evaluate(style, pictures, painting, network, iterations, device))
         plot(results[-1], out / f"{info.name}.png")

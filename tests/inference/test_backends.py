@@ -115,7 +115,7 @@ def test_a_missing_extra_is_one_clear_line(
     style_file: Path, name: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UserError, match=rf"{extra} needs .*{package}.*: pip install 'fst\[{extra}\]'"):
+    with pytest.raises(UserError, match=rf"{extra} needs .*{package}.*: pip install 'fast-style-transfer\[{extra}\]'"):
         open_backend(name, style_file, CPU)
     assert name not in installed_backends()
     assert "torch" in installed_backends()

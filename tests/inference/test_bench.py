@@ -36,7 +36,7 @@ def test_a_style_can_be_measured(style_file: Path, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--networks", "monet"], "no network or style 'monet'"),
-        (["--backends", "abacus"], "no backend abacus; installed are"),
+        (["--backends", "abacus"], "no backend 'abacus'; installed are"),
         (["--sizes", "12x"], "sizes are WIDTHxHEIGHT"),
         (["--sizes", "8x8"], "sizes are WIDTHxHEIGHT"),
         (["--rounds", "0"], "rounds is 0"),

@@ -97,7 +97,7 @@ def test_int8(folder: Path, style_file: Path, photos: Path, capsys: pytest.Captu
     assert "FakeQuantize" in kinds
     (folder / "empty").mkdir()
     assert main([*command, "--photos", "empty", "--force"]) == 2
-    assert capsys.readouterr().err == "fst: empty: no photos in it or below it\n"
+    assert capsys.readouterr().err == "fst: --photos empty: no pictures in it or below it\n"
 
 
 @pytest.mark.parametrize("to", ["onnx", "openvino"])

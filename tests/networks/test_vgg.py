@@ -173,6 +173,9 @@ def test_weights_that_end_too_early_say_so(weights: dict[str, Path], tmp_path: P
 def test_weights_of_another_network_and_damaged_files_say_so(weights: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not vgg16"):
         LossNetwork("vgg16", ["relu4_3"], str(weights["vgg19"]))
+    torch.save([torch.zeros(1)], tmp_path / "list.pth")
+    with pytest.raises(UserError, match="more than a dict of tensors"):
+        LossNetwork("vgg16", ["relu1_1"], str(tmp_path / "list.pth"))
     for name in ("cut.safetensors", "cut.pth"):
         (tmp_path / name).write_bytes(b"\x10\0\0\0\0\0\0\0nonsense")
         with pytest.raises(UserError, match="cannot be read as weights"):
@@ -185,8 +188,9 @@ def test_pickled_code_in_a_weights_file_does_not_run(tmp_path: Path) -> None:
             return Path.touch, (tmp_path / "sprung",)
 
     torch.save({"features.0.weight": Trap()}, tmp_path / "trap.pth")
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match="cannot be read as weights") as caught:
         LossNetwork("vgg16", ["relu1_1"], str(tmp_path / "trap.pth"))
+    assert "weights_only" not in str(caught.value), "PyTorch's advice would run it"
     assert not (tmp_path / "sprung").exists()
 
 
@@ -197,7 +201,9 @@ def test_no_network_and_no_cached_file_is_one_line(monkeypatch: pytest.MonkeyPat
         raise OSError("no route")
 
     monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
-    with pytest.raises(UserError, match=r"checkpoints/vgg16-397923af\.pth.*loss_network\.weights=PATH") as caught:
+    with pytest.raises(
+        UserError, match=r"loss_network=compact .*loss_network\.weights=FILE .*checkpoints/vgg16-397923af\.pth"
+    ) as caught:
         LossNetwork("vgg16", ["relu1_1"])
     assert "\n" not in str(caught.value)
 

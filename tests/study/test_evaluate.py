@@ -74,9 +74,9 @@ def test_what_is_missing_is_one_line(
         evaluate_all([style], photos, None, "random", tmp_path)
     with pytest.raises(UserError, match=r"mine: no picture named painting in .* \(--paintings\)"):
         evaluate_all([style], photos, photos, "random", tmp_path)
-    with pytest.raises(UserError, match=r"no pictures in it or below it \(--photos\)"):
+    with pytest.raises(UserError, match=r"--photos .*empty: no pictures in it or below it"):
         evaluate_all([style], tmp_path / "empty", folder, "random", tmp_path)
-    with pytest.raises(UserError, match="at least 16 pixels and one photo"):
+    with pytest.raises(UserError, match="size is 8; the least is 16"):
         evaluate_all([style], photos, folder, "random", tmp_path, size=8)
     (tmp_path / "tiny.png").write_bytes(painting.read_bytes())
     with pytest.raises(UserError, match="tiny: its file does not tell the layers and loss"):
