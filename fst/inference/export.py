@@ -47,7 +47,7 @@ def missing_packages(extra: str) -> list[str]:
 def require(extra: str) -> None:
     """Raises a `UserError` with the command that installs an extra, unless it is installed."""
     if missing := missing_packages(extra):
-        raise UserError(f"{extra} needs {', '.join(missing)}: pip install 'fst[{extra}]'")
+        raise UserError(f"{extra} needs {', '.join(missing)}: pip install 'fast-style-transfer[{extra}]'")
 
 
 def to_onnx(style: Path) -> bytes:

@@ -233,7 +233,7 @@ def plot(result: Evaluation, path: Path) -> None:
     try:
         import matplotlib
     except ImportError:
-        log.warning("no plot of %s without matplotlib: pip install 'fst[report]'", result.name)
+        log.warning("no plot of %s without matplotlib: pip install 'fast-style-transfer[report]'", result.name)
         return
     matplotlib.use("Agg")
     from matplotlib import pyplot

@@ -112,7 +112,7 @@ class ShardDataModule(CropDataModule):
         try:
             from webdataset.shardlists import expand_urls
         except ImportError as error:
-            raise UserError("data=webdataset wants an extra: pip install 'fst[webdataset]'") from error
+            raise UserError("data=webdataset wants an extra: pip install 'fast-style-transfer[webdataset]'") from error
         self.urls = expand_urls(urls)
         self.seed, self.val_root = seed, val_root
         self._held_out: set[tuple[str, str]] = set()

@@ -162,5 +162,5 @@ def test_a_missing_extra_is_one_clear_line(
     for package, extra, options in (("nncf", "int8", int8), ("openvino", "openvino", ["--to", "openvino"])):
         monkeypatch.setitem(sys.modules, package, None)
         assert main(["export", str(style_file), *options]) == 2
-        assert capsys.readouterr().err == f"fst: {extra} needs {package}: pip install 'fst[{extra}]'\n"
+        assert capsys.readouterr().err == f"fst: {extra} needs {package}: pip install 'fast-style-transfer[{extra}]'\n"
     assert names(folder) == []
