@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+from urllib.parse import unquote
 
 import av
 import numpy as np
@@ -23,7 +24,16 @@ from fst.errors import RunError, UserError
 _PAGE = Path(__file__).with_name("live.html")
 _CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}"), "win32": ("dshow", "video={}")}
 _JPEG_QUALITY = 85  # of the page's pictures
-_HEARTBEAT = 1.0  # seconds after which a waiting thread looks whether it should end
+_HEARTBEAT = 0.2  # seconds after which a waiting thread looks whether it should end
+
+_CONNECTIONS = 64
+_HEADERS = {  # nobody else's script, frame or picture, and nothing of a camera is kept
+    "Content-Security-Policy": "default-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
 
 Item = TypeVar("Item")
 
@@ -92,10 +102,10 @@ class Live:
         self.pictures: Newest[bytes] = Newest()  # JPEG
         self.latency = 0.0  # seconds from the camera's frame to its picture
         self.error: Exception | None = None
+        self.stopped = threading.Event()
         self._frames: Newest[tuple[float, np.ndarray]] = Newest()
         self._done: deque[float] = deque(maxlen=30)  # when the last pictures were
         self._stylize = {self.style: self.open_style(self.style)}
-        self._stopped = threading.Event()
 
     def run(self, frames: Iterator[np.ndarray]) -> None:
         """Stylize `frames` until `stop`, or until they fail.
@@ -105,7 +115,7 @@ class Live:
         """
         threading.Thread(target=self._capture, args=(frames,), daemon=True).start()
         seen = 0
-        while not self._stopped.is_set():
+        while not self.stopped.is_set():
             taken, seen = self._frames.get(seen)
             if self.error is not None:
                 raise self.error
@@ -119,7 +129,7 @@ class Live:
             self.pictures.put(buffer.getvalue())
 
     def stop(self) -> None:
-        self._stopped.set()
+        self.stopped.set()
 
     def state(self) -> dict[str, Any]:
         """For the page: style, styles, frames a second, latency in milliseconds."""
@@ -148,73 +158,103 @@ class Live:
         try:
             for frame in frames:
                 self._frames.put((time.monotonic(), frame))
-                if self._stopped.is_set():
+                if self.stopped.is_set():
                     return
         except Exception as error:  # raised where the work is waited for
             self.error = error
 
 
-def page_server(live: Live) -> ThreadingHTTPServer:
-    """The page on a free port of the loopback address: `/`, `/pictures` (MJPEG), `/state`, and POST `/style/NAME`."""
+class Page(BaseHTTPRequestHandler):
+    """One request: GET `/`, `/pictures` (MJPEG) or `/state`, HEAD of the same, or POST `/style/NAME`."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if self._refused():
-                return
-            if self.path == "/pictures":
-                self._stream()
-            elif self.path == "/state":
-                self._reply("application/json", json.dumps(live.state()).encode())
-            elif self.path == "/":
-                self._reply("text/html; charset=utf-8", _PAGE.read_bytes())
-            else:
-                self.send_error(HTTPStatus.NOT_FOUND)
+    server: "PageServer"
+    timeout = 10.0  # seconds without a byte: one who sends half a request, or reads no more, is let go
 
-        def do_POST(self) -> None:
-            if self._refused():
-                return
-            try:
-                live.switch(self.path.removeprefix("/style/"))
-            except UserError:
-                self.send_error(HTTPStatus.NOT_FOUND)
-                return
-            self._reply("application/json", json.dumps(live.state()).encode())
-
-        def _refused(self) -> bool:
-            """Another site's page, under a name of its own for this address, must not see the camera."""
-            if self.headers.get("Host") in [f"{name}:{server.server_port}" for name in ("127.0.0.1", "localhost")]:
-                return False
+    def do_GET(self) -> None:
+        if self._is_foreign():
             self.send_error(HTTPStatus.FORBIDDEN)
-            return True
+        elif self.path == "/pictures":
+            self._stream()
+        elif self.path == "/state":
+            self._reply("application/json", json.dumps(self.server.live.state()).encode())
+        elif self.path == "/":
+            self._reply("text/html; charset=utf-8", _PAGE.read_bytes())
+        else:
+            self.send_error(HTTPStatus.NOT_FOUND)
 
-        def _reply(self, kind: str, body: bytes) -> None:
-            self.send_response(HTTPStatus.OK)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
+    do_HEAD = do_GET  # noqa: N815
+
+    def do_POST(self) -> None:
+        folder, _, style = self.path.removeprefix("/").partition("/")
+        if self._is_foreign():
+            self.send_error(HTTPStatus.FORBIDDEN)
+            return
+        try:
+            if folder != "style":
+                raise UserError(f"nothing to post to at {self.path}")
+            self.server.live.switch(unquote(style))
+        except (UserError, RunError):
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        self._reply("application/json", json.dumps(self.server.live.state()).encode())
+
+    def _is_foreign(self) -> bool:
+        """Another site's page must neither see the camera, also not by a name of its own for this address, nor
+        switch styles."""
+        hosts = [f"{name}:{self.server.server_port}" for name in ("127.0.0.1", "localhost")]
+        origin = self.headers.get("Origin")
+        return self.headers.get("Host") not in hosts or origin not in (None, *(f"http://{host}" for host in hosts))
+
+    def _reply(self, kind: str, body: bytes) -> None:
+        self._start(kind, {"Content-Length": str(len(body))})
+        if self.command != "HEAD":
             self.wfile.write(body)
 
-        def _stream(self) -> None:
-            self.send_response(HTTPStatus.OK)
-            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=picture")
-            self.send_header("Cross-Origin-Resource-Policy", "same-origin")
-            self.end_headers()
-            seen = 0
-            try:
-                while True:
-                    picture, seen = live.pictures.get(seen)
-                    if picture is not None:
-                        head = f"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
-                        self.wfile.write(head.encode() + picture + b"\r\n")
-            except OSError:  # the page was closed
-                return
+    def _start(self, kind: str, headers: dict[str, str]) -> None:
+        self.send_response(HTTPStatus.OK)
+        for name, value in ({"Content-Type": kind} | _HEADERS | headers).items():
+            self.send_header(name, value)
+        self.end_headers()
 
-        def log_message(self, *_: object) -> None:
-            pass
+    def _stream(self) -> None:
+        self._start("multipart/x-mixed-replace; boundary=picture", {})
+        live, seen = self.server.live, 0
+        while self.command != "HEAD" and not live.stopped.is_set():
+            picture, seen = live.pictures.get(seen)
+            if picture is not None:
+                head = f"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
+                self.wfile.write(head.encode() + picture + b"\r\n")
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    return server
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class PageServer(ThreadingHTTPServer):
+    """The page on a free port of the loopback address, a thread for each of at most 64 connections."""
+
+    daemon_threads = True
+    request_queue_size = _CONNECTIONS  # http.server's 5 make a browser wait that opens more at once
+
+    def __init__(self, live: Live) -> None:
+        super().__init__(("127.0.0.1", 0), Page)
+        self.live = live
+        self._free = threading.Semaphore(_CONNECTIONS)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):  # those are browsers that went away
+            super().handle_error(request, client_address)
 
 
 def show_camera(source: str, live: Live) -> None:
@@ -226,8 +266,8 @@ def show_camera(source: str, live: Live) -> None:
     Raises:
         RunError: no picture from the camera.
     """
-    server = page_server(live)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server = PageServer(live)
+    threading.Thread(target=server.serve_forever, args=(_HEARTBEAT,), daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}/"
     print(f"{address} shows it; Ctrl-C ends it", flush=True)
     webbrowser.open(address)
@@ -236,3 +276,4 @@ def show_camera(source: str, live: Live) -> None:
     finally:
         live.stop()
         server.shutdown()
+        server.server_close()

@@ -1,10 +1,14 @@
 import json
+import socket
+import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.client import HTTPConnection
 from io import BytesIO
 from pathlib import Path
+from urllib.parse import quote
 
 import av
 import numpy as np
@@ -12,7 +16,7 @@ import pytest
 from PIL import Image
 
 from fst.errors import RunError, UserError
-from fst.inference.live import Live, Newest, page_server, read_camera
+from fst.inference.live import Live, Newest, Page, PageServer, read_camera, show_camera
 
 
 def frames(count: int = 10_000) -> Iterator[np.ndarray]:
@@ -24,22 +28,28 @@ def frames(count: int = 10_000) -> Iterator[np.ndarray]:
 def open_style(name: str) -> object:
     if name == "damaged":
         raise UserError("damaged")
-    return {"plain": lambda frame: frame, "inverted": lambda frame: 255 - frame, "red": lambda frame: RED}[name]
+    return {
+        "plain": lambda frame: frame,
+        "inverted": lambda frame: 255 - frame,
+        "red": lambda frame: RED,
+        NAMED: lambda frame: RED,
+    }[name]
 
 
+NAMED = "outputs/Große Welle/100%+ё?.safetensors"
 RED = np.zeros((24, 32, 3), dtype=np.uint8) + np.array([200, 0, 0], dtype=np.uint8)
 
 
 @pytest.fixture
 def live() -> Iterator[Live]:
-    live = Live(open_style, ["plain", "red", "damaged"], "plain")
+    live = Live(open_style, ["plain", "red", "damaged", NAMED], "plain")
     yield live
     live.stop()
 
 
 @pytest.fixture
 def page(live: Live) -> Iterator[HTTPConnection]:
-    server = page_server(live)
+    server = PageServer(live)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     threading.Thread(target=live.run, args=(frames(),), daemon=True).start()
     yield HTTPConnection("127.0.0.1", server.server_port, timeout=10)
@@ -104,9 +114,9 @@ def test_the_style_is_switched_from_the_page(page: HTTPConnection, live: Live) -
     assert picture is not None
     assert np.abs(np.asarray(Image.open(BytesIO(picture))).astype(int) - RED).max() < 8
     state = json.loads(ask(page, "GET", "/state")[1])
-    assert state["styles"] == ["plain", "red", "damaged"]
+    assert state["styles"] == ["plain", "red", "damaged", NAMED]
     assert state["fps"] > 0
-    for unknown in ("/style/blue", "/style/damaged"):
+    for unknown in ("/style/blue", "/style/damaged", "/style/", "/style", "/plain", "/style/%ff", "/"):
         assert ask(page, "POST", unknown)[0] == 404
     assert json.loads(ask(page, "GET", "/state")[1])["style"] == "red"
 
@@ -115,6 +125,108 @@ def test_other_sites_do_not_see_the_camera(page: HTTPConnection) -> None:
     for path in ("/", "/pictures", "/state"):
         assert ask(page, "GET", path, Host="evil.example")[0] == 403
     assert ask(page, "POST", "/style/red", Host="evil.example")[0] == 403
+
+
+def test_other_sites_do_not_switch_styles(page: HTTPConnection, live: Live) -> None:
+    for origin in (
+        "http://evil.example",
+        f"http://127.0.0.1:{page.port + 1}",
+        f"https://127.0.0.1:{page.port}",
+        "null",
+    ):
+        assert ask(page, "POST", "/style/red", Origin=origin)[0] == 403
+        assert ask(page, "GET", "/state", Origin=origin)[0] == 403
+    assert live.style == "plain"
+    assert ask(page, "POST", "/style/red", Origin=f"http://127.0.0.1:{page.port}")[0] == 200
+    assert live.style == "red"
+
+
+def test_any_name_of_a_style_can_be_asked_for(page: HTTPConnection, live: Live) -> None:
+    assert ask(page, "POST", "/style/" + quote(NAMED, safe=""))[0] == 200  # as encodeURIComponent does
+    assert live.style == NAMED
+    assert b"encodeURIComponent(style)" in ask(page, "GET", "/")[1]
+
+
+def test_head_is_get_without_the_body(page: HTTPConnection) -> None:
+    for path, kind in (("/", "text/html; charset=utf-8"), ("/state", "application/json"), ("/pictures", "multipart")):
+        page.request("HEAD", path)
+        answer = page.getresponse()
+        assert (answer.status, answer.read()) == (200, b"")
+        assert answer.getheader("Content-Type", "").startswith(kind)
+    assert ask(page, "HEAD", "/nothing")[0] == 404
+
+
+def test_nobody_elses_script_runs_and_no_frame_shows_the_page(page: HTTPConnection) -> None:
+    page.request("GET", "/")
+    answer = page.getresponse()
+    policy = answer.getheader("Content-Security-Policy", "")
+    assert "default-src 'self'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert answer.getheader("Cross-Origin-Resource-Policy") == "same-origin"
+    assert b"http" not in answer.read(), "the page needs nothing from elsewhere"
+
+
+def serving() -> int:
+    """How many requests are being answered."""
+    return sum("process_request_thread" in thread.name for thread in threading.enumerate())
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 5.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return true()
+
+
+def test_half_requests_hold_few_threads_and_not_for_long(page: HTTPConnection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Page, "timeout", 0.5)
+    halves = []
+    for _ in range(100):
+        halves.append(socket.create_connection(("127.0.0.1", page.port)))
+        with suppress(ConnectionError):  # one too many
+            halves[-1].sendall(b"GET / HT")
+    assert wait_until(lambda: serving() > 10)
+    assert serving() <= 64
+    assert wait_until(lambda: serving() == 0), "let go, each of them"
+    assert ask(page, "GET", "/state")[0] == 200
+    for half in halves:
+        half.close()
+
+
+def test_a_browser_that_goes_away_prints_nothing(page: HTTPConnection, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(5):
+        gone = socket.create_connection(("127.0.0.1", page.port))
+        gone.sendall(b"GET /pictures HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % page.port)
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # reset
+        gone.close()
+    time.sleep(0.3)
+    assert capsys.readouterr().err == ""
+
+
+def test_ctrl_c_ends_it_at_once_whoever_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    viewers: list[socket.socket] = []
+    shown: list[np.ndarray] = []
+
+    def look(address: str) -> None:
+        port = int(address.rstrip("/").rpartition(":")[2])
+        for _ in range(20):  # none reads what it is sent
+            viewers.append(socket.create_connection(("127.0.0.1", port)))
+            viewers[-1].sendall(b"GET /pictures HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % port)
+        assert wait_until(lambda: serving() == 20)
+
+    def paint(frame: np.ndarray) -> np.ndarray:
+        shown.append(frame)
+        if len(shown) == 30:
+            raise KeyboardInterrupt
+        return frame
+
+    monkeypatch.setattr("webbrowser.open", look)
+    monkeypatch.setattr("fst.inference.live.read_camera", lambda _: frames())
+    with pytest.raises(KeyboardInterrupt):
+        show_camera("0", Live(lambda _: paint, ["plain"], "plain"))
+    assert wait_until(lambda: serving() == 0, 0.9)
+    for viewer in viewers:
+        viewer.close()
 
 
 def test_a_file_stands_in_for_a_camera(tmp_path: Path) -> None:
