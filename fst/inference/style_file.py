@@ -28,6 +28,7 @@ from fst.resources import resource_folder
 
 FORMAT_VERSION = 1
 SUFFIX = ".safetensors"
+BUNDLED = "bundled:"  # before a name: the style that comes with fst, whatever was trained in the current folder
 _KEY = "fst"  # of the JSON document in the file's metadata
 _MOST = 1024  # no sane width or number of blocks is larger: a crafted file must not make us build a giant
 
@@ -195,16 +196,19 @@ def _build(path: Path, info: StyleInfo, tensors: dict[str, Tensor]) -> Transform
 def list_styles() -> dict[str, Path]:
     """What can be named after `-s`: the bundled styles, and over them the newest of each name that was trained
     below `outputs/` of the current folder."""
-    bundled = resource_folder("checkpoints").glob(f"*{SUFFIX}")
     trained = Path("outputs").glob(f"*/*/*{SUFFIX}")
-    return {path.stem: path for path in [*sorted(bundled), *sorted(trained, key=lambda p: p.stat().st_mtime)]}
+    return {path.stem: path for path in [*_bundled_styles(), *sorted(trained, key=lambda p: p.stat().st_mtime)]}
+
+
+def _bundled_styles() -> list[Path]:
+    return sorted(resource_folder("checkpoints").glob(f"*{SUFFIX}"))
 
 
 def find_style(name_or_path: str | Path) -> Path:
-    """The style file meant by a name from `list_styles` or by a path.
+    """The style file meant by a name from `list_styles`, by `bundled:NAME`, or by a path.
 
     Raises:
-        StyleFileError: neither.
+        StyleFileError: none of these.
     """
     path = Path(name_or_path).expanduser()
     if path.suffix.lower() in PICTURE_SUFFIXES:
@@ -213,8 +217,8 @@ def find_style(name_or_path: str | Path) -> Path:
         )
     if path.suffix == SUFFIX or path.is_file():
         return path
-    styles = list_styles()
+    styles = list_styles() | {f"{BUNDLED}{path.stem}": path for path in _bundled_styles()}
     if str(name_or_path) not in styles:
-        known = ", ".join(sorted(styles)) or "none yet (fst train makes them)"
+        known = ", ".join(sorted(list_styles())) or "none yet (fst train makes them)"
         raise StyleFileError(f"no style '{name_or_path}'; there are: {known}; or give a {SUFFIX} file")
     return styles[str(name_or_path)]

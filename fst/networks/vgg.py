@@ -53,6 +53,16 @@ def layer_table(architecture: str) -> tuple[Layer, ...]:
     return tuple(Layer(name, channels, f"features.{index}") for index, (name, channels) in enumerate(names))
 
 
+def refuse_unknown_layers(architecture: str, layers: Iterable[str], key: str = "") -> None:
+    """Raises a `UserError`, which begins with the configuration's `key`, for layers that the network has not."""
+    if unknown := set(layers) - {layer.name for layer in layer_table(architecture)}:
+        raise UserError(
+            f"{key}{': ' if key else ''}{architecture} has no layer {', '.join(sorted(unknown))}; it has "
+            + ", ".join(f"conv{b}_1-{b}_{n}" for b, (_, n) in enumerate(ARCHITECTURES[architecture], 1))
+            + " and relu… of the same numbers"
+        )
+
+
 class LossNetwork(nn.Module):
     """VGG as far as the deepest layer asked for; frozen, and left out of every state dict and checkpoint.
 
@@ -82,6 +92,7 @@ class LossNetwork(nn.Module):
             raise UserError(f"loss_network.pooling is '{pooling}'; it can be max or average")
         self.architecture = architecture
         self.layers = frozenset(layers)
+        refuse_unknown_layers(architecture, self.layers)
         self._pool = F.max_pool2d if pooling == "max" else F.avg_pool2d
         self.table = self._cut(layer_table(architecture), self.layers)
         # Buffers that are not saved, instead of parameters: nothing to freeze, nothing for an optimiser or a
@@ -136,12 +147,6 @@ class LossNetwork(nn.Module):
 
     def _cut(self, table: tuple[Layer, ...], wanted: frozenset[str]) -> tuple[Layer, ...]:
         names = [layer.name for layer in table]
-        if unknown := wanted - set(names):
-            raise UserError(
-                f"{self.architecture} has no layer {', '.join(sorted(unknown))}; it has "
-                + ", ".join(f"conv{b}_1-{b}_{n}" for b, (_, n) in enumerate(ARCHITECTURES[self.architecture], 1))
-                + " and relu… of the same numbers"
-            )
         return table[: max((names.index(name) for name in wanted), default=-1) + 1]
 
     def _load(self, weights: str) -> dict[str, tuple[Tensor, Tensor]]:

@@ -4,20 +4,29 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from hydra import compose
+from hydra.errors import HydraException
+from msgspec import Meta
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from fst.config import quote
 from fst.errors import UserError
+from fst.hydra_app import check_config, config_error, search_path
+from fst.networks.transform import LEAST_SIDE
+from fst.schemas import TRAIN, Application, StyleImage
+from fst.study.optimize import OPTIMIZE
+from fst.typed import one_of, show
+from fst.values import Architecture, Count, Device, Name, Photos, Picture, Reduction, Seed, Task, Text, Weight, Weights
 
 METHODS = ("slow", "fast")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of a study.
+    """conf/study: one run of a study.
 
     Attributes:
         name: shown, unique in the study.
@@ -30,43 +39,101 @@ class Cell:
         gradients: compare those of separate backward passes with that of a joint one, too.
     """
 
-    name: str
-    layers: str | None = None
+    name: Text
+    layers: Text | None = None
     content: tuple[str, ...] = ()
     style: tuple[str, ...] = ()
-    method: str = "slow"
-    task: str = "transfer"
-    init: str = "content"
-    style_weight: float | None = None
-    reduction: str | None = None
-    network: str | None = None
+    method: Annotated[str, one_of(METHODS)] = "slow"
+    task: Task = "transfer"
+    init: Literal["content", "noise"] | Picture = "content"
+    style_weight: Weight | None = None
+    reduction: Reduction | None = None
+    network: Architecture | None = None
     gradients: bool = False
+
+
+@dataclass
+class Study:
+    """conf/study"""
+
+    name: Name
+    title: str
+    expect: str
+    cells: list[Cell]
+    task: Task = "transfer"
+    init: Literal["content", "noise"] | Picture = "content"
+    steps: Count = 50
+    train_steps: Count = 250
+    columns: Count = 1
+
+
+@dataclass
+class JudgeWeights:
+    vgg16: Weights
+    vgg19: Weights
+
+
+@dataclass
+class Compare:
+    """conf/compare.yaml"""
+
+    content: Picture
+    style: StyleImage
+    size: Annotated[int, Meta(ge=2 * LEAST_SIDE, le=16384)]  # fast cells train on crops of half of it
+    steps: Count
+    train_steps: Count
+    photos: Photos | None
+    weights: JudgeWeights
+    sets: list[Text] | None
+    config_dir: str | None
+    device: Device
+    seed: Seed
+    cell: Annotated[int, Meta(ge=0)] | None
+    study: Study
+
+
+COMPARE = Application("compare", Compare, "fst compare study=recipes content=PHOTO style.image=PAINTING")
 
 
 def cells_of(config: DictConfig) -> list[Cell]:
     """The cells of the study, or one for each of the layer sets in `sets`.
 
     Raises:
-        UserError: the study has none, or one that is not understood.
+        UserError: the study has none, or two of the same name.
     """
     study: Any = OmegaConf.to_container(config.study, resolve=True)
     shared = {key: study[key] for key in ("task", "init") if key in study}
     rows = study["cells"] if config.sets is None else [{"name": name, "layers": name} for name in config.sets]
     if not rows:
         raise UserError(f"study {study['name']} has no cells; name layer sets: fst compare layers=johnson,gatys …")
-    try:
-        sets = ("content", "style")
-        cells = [Cell(**(shared | {k: tuple(v) if k in sets else v for k, v in row.items()})) for row in rows]
-    except TypeError as error:
-        raise UserError(f"study {study['name']}: a cell is not understood ({error})") from error
+    sets = ("content", "style")
+    cells = [Cell(**(shared | {k: tuple(v) if k in sets else v for k, v in row.items()})) for row in rows]
     if len({cell.name for cell in cells}) < len(cells):
         raise UserError(f"study {study['name']}: two cells have the same name")
-    for cell in cells:
-        if cell.method not in METHODS:
-            raise UserError(f"cell {cell.name}: method is '{cell.method}'; it can be {' or '.join(METHODS)}")
-        if cell.method == "fast" and (cell.layers is None or cell.task != "transfer"):
-            raise UserError(f"cell {cell.name}: a fast one needs `layers: NAME`, a set of conf/layers, and no task")
+    if config.cell is not None and config.cell >= len(cells):
+        raise UserError(f"cell={config.cell}: it can be a whole number from 0 to {len(cells) - 1}")
     return cells
+
+
+def check_cell(config: DictConfig, cell: Cell) -> None:
+    """Refuse a cell that neither `fst optimize` nor `fst train` could do.
+
+    Raises:
+        UserError: the cell's name, and what is wrong with it.
+    """
+    try:
+        if cell.method == "fast" and (cell.layers is None or cell.task != "transfer"):
+            raise UserError("a fast one needs `layers: NAME`, a set of conf/layers, and no task")
+        if cell.layers is not None and (cell.content or cell.style):
+            raise UserError("`layers` names a set; `content` and `style` are for a cell without one")
+        composed = slow_config(config, cell)
+        composed.steps = config.steps
+        check_config(OPTIMIZE, composed)
+        if cell.method == "fast":
+            check_config(TRAIN, compose("train", fast_overrides(config, cell)))
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        reason = error if isinstance(error, UserError) else config_error(OPTIMIZE, error)
+        raise UserError(f"cell {show(cell.name)}: {reason}") from error
 
 
 def slow_config(config: DictConfig, cell: Cell) -> DictConfig:
@@ -82,7 +149,8 @@ def slow_config(config: DictConfig, cell: Cell) -> DictConfig:
         for key in ("size", "steps", "device", "seed"):
             composed[key] = config[key]
         composed.task, composed.init, composed.name, composed.every = cell.task, cell.init, "picture", 20
-        composed.loss_network.weights = config.weights[composed.loss_network.architecture]
+        if (judged := composed.loss_network.architecture) in config.weights:
+            composed.loss_network.weights = config.weights[judged]
         if cell.style_weight is not None:
             composed.loss.weights.style = cell.style_weight
         if cell.reduction is not None:
@@ -138,11 +206,6 @@ def study_folder(config: DictConfig) -> Path:
 def _place(config: DictConfig, kind: str, cell: Cell, *configs: DictConfig) -> Path:
     digest = hashlib.sha256("".join(OmegaConf.to_yaml(part, resolve=False) for part in configs).encode())
     return study_folder(config) / kind / f"{re.sub(r'[^a-zA-Z0-9.-]+', '_', cell.name)}-{digest.hexdigest()[:8]}"
-
-
-def search_path(config_dir: str) -> str:
-    """Hydra's search path with the user's own configurations in front of fst's."""
-    return f"hydra.searchpath=['file://{config_dir}']"
 
 
 def _search(config: DictConfig) -> list[str]:

@@ -6,33 +6,33 @@ import json
 import logging
 import re
 import time
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
+from hydra import compose
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from fst.config import CHECKPOINTS, LAST, build_loss, config_error, read_style_image, run_application
-from fst.errors import find_cause
+from fst.config import CHECKPOINTS, LAST, build_loss, quote, read_style_image
+from fst.errors import RunError, UserError, find_cause
 from fst.files import write_atomically
 from fst.hardware import pick_device
+from fst.hydra_app import check_config, composing, launch, read_arguments, show_configuration
 from fst.images import read_tensor
 from fst.networks.vgg import LossNetwork, layer_table
 from fst.perceptual import LossWeights, PerceptualLoss
-from fst.resources import resource_folder
 from fst.stopping import Interrupted
 from fst.study import fast
 from fst.study.cells import (
+    COMPARE,
     Cell,
     cell_folder,
     cells_of,
+    check_cell,
     fast_overrides,
-    search_path,
     slow_config,
     study_folder,
     style_folder,
@@ -147,27 +147,16 @@ def read_result(cell: Cell, folder: Path) -> dict[str, Any]:
     return document | {"folder": str(folder)}
 
 
-def _keep_config_dir(arguments: list[str]) -> list[str]:
-    """Hydra's `--config-dir FOLDER` as overrides, for the configurations that are composed within this one."""
-    kept, rest = [], iter(arguments)
-    for argument in rest:
-        flag, _, folder = argument.partition("=")
-        if flag in ("--config-dir", "-cd"):
-            folder = str(Path(folder or next(rest, "")).resolve())
-            kept += [f"config_dir='{folder}'", search_path(folder)]
-        else:
-            kept.append(argument)
-    return kept
-
-
-def _plan(overrides: list[str]) -> tuple[DictConfig, dict[Cell, Path]]:
-    """The study and where each cell's result will lie; every configuration is composed, so that mistakes come first."""
-    try:
-        with initialize_config_dir(str(resource_folder("conf")), version_base="1.3"):
-            config = compose("compare", overrides)
-            return config, {cell: cell_folder(config, cell) for cell in cells_of(config)}
-    except (HydraException, OmegaConfBaseException) as error:
-        raise find_cause(error) or config_error("compare", error) from error
+def _plan(options: Namespace) -> tuple[DictConfig, dict[Cell, Path]]:
+    """The study and where each cell's result will lie; every configuration is composed and checked, so that mistakes
+    come first."""
+    with composing(COMPARE):
+        config = compose("compare", options.overrides)
+        check_config(COMPARE, config)
+        cells = cells_of(config)
+        for cell in cells:
+            check_cell(config, cell)
+        return config, {cell: cell_folder(config, cell) for cell in cells}
 
 
 def main(arguments: list[str]) -> None:
@@ -175,22 +164,30 @@ def main(arguments: list[str]) -> None:
 
     Raises:
         UserError: something in the configuration cannot be.
+        RunError: a cell failed; the others are done.
     """
     # `layers=` is a group of one choice elsewhere; here it is a list.
     listed = [re.sub(r"^layers=\[?(.*?)\]?$", r"sets=[\1]", argument) for argument in arguments]
     own = listed != arguments and not any(argument.startswith("study=") for argument in arguments)
-    arguments = [*(["study=mine"] if own else []), *_keep_config_dir(listed)]
+    options = read_arguments(COMPARE, [*(["study=mine"] if own else []), *listed])
+    if options.config_dir is not None:  # for the configurations that are composed within this one, too
+        options.overrides.append(f"config_dir={quote(Path(options.config_dir).resolve())}")
+    if show_configuration(COMPARE, options):
+        return
+    if options.multirun:
+        raise UserError("-m: fst compare does a job for each cell of a study anyway; give each key one value")
+    config, folders = _plan(options)
+    chosen = range(len(folders)) if config.cell is None else [config.cell]
+    options.flags += ["--multirun"]
+    options.overrides += [f"cell={','.join(map(str, chosen))}"]
 
     def job(config: DictConfig, _: Path) -> str:
         return run_cell(config, cells_of(config)[config.cell])
 
-    if any(argument in ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i") for argument in arguments):
-        run_application("compare", arguments, job)
-        return
-    config, folders = _plan([a for a in arguments if not a.startswith(("-", "hydra")) or "searchpath" in a])
-    numbers = ",".join(str(number) for number in range(len(folders)))
-    run_application("compare", ["--multirun", f"cell={numbers}", *arguments], job)
+    launch(COMPARE, options, job)
     results = [read_result(cell, folder) for cell, folder in folders.items()]
     page = write_report(config, results, study_folder(config))
-    failed = sum("failed" in result for result in results)
-    print(f"{len(results) - failed} of {len(results)} cells done: {page}")
+    print(f"{sum('failed' not in result for result in results)} of {len(results)} cells done: {page}")
+    if failures := [results[number] for number in chosen if "failed" in results[number]]:
+        first = failures[0]
+        raise RunError(f"{len(failures)} of {len(chosen)} cells failed; {first['cell']['name']}: {first['failed']}")

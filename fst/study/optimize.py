@@ -6,27 +6,77 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from hydra.utils import instantiate
+from msgspec import Meta
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from tqdm import tqdm
 
-from fst.config import CHECKPOINTS, LAST, build_loss, find_checkpoint, read_style_image, run_application
+from fst.config import CHECKPOINTS, LAST, build_loss, find_checkpoint, read_style_image
 from fst.errors import RunError, UserError
 from fst.files import write_atomically
 from fst.hardware import fast_dtype, keep_large_blocks, pick_device
-from fst.images import read_tensor, resize_longer_side, to_pil, to_tensor, write_image
+from fst.hydra_app import run_application
+from fst.images import read_image, read_tensor, resize_longer_side, to_pil, to_tensor, write_image
 from fst.networks.transform import LEAST_SIDE
 from fst.perceptual import PerceptualLoss
+from fst.resources import find_style_image
+from fst.schemas import Application, Layers, Loss, Network, NoLogger, StyleImage, Tensorboard, check_loss
 from fst.stopping import Interrupted, StopRequest
+from fst.typed import one_of
+from fst.values import Count, Device, Name, Picture, Rate, Seed, Side, Task, Text
 
-TASKS = ("transfer", "reconstruct", "texture")
 ALGORITHMS = ("lbfgs", "adam")
 PRECISIONS = ("float32", "auto")
+
+
+@dataclass
+class Optimize:
+    """conf/optimize.yaml"""
+
+    task: Task
+    content: Picture
+    size: Side
+    style: StyleImage
+    init: Literal["content", "noise"] | Picture | None
+    algorithm: Annotated[str, one_of(ALGORITHMS)]
+    lr: Rate
+    steps: Count
+    levels: Annotated[int, Meta(ge=1, le=10)]
+    name: Name
+    seed: Seed
+    device: Device
+    precision: Annotated[str, one_of(PRECISIONS)]
+    every: Count
+    ckpt_path: Text | None
+    loss_network: Network
+    layers: Layers
+    loss: Loss
+    logger: Tensorboard | NoLogger
+
+    @staticmethod
+    def unused(config: DictConfig) -> frozenset[str]:
+        """Keys that the task does not need."""
+        return frozenset({"reconstruct": ["style.image"], "texture": ["content"]}.get(str(config.get("task")), []))
+
+    @staticmethod
+    def rule(config: DictConfig) -> None:
+        check_loss(config, config.task)
+        source = find_style_image(config.style.image) if config.task == "texture" else Path(config.content)
+        image = resize_longer_side(read_image(source), config.size)
+        if min(image.size) >> (config.levels - 1) < LEAST_SIDE:
+            begins = " × ".join(str(side >> (config.levels - 1)) for side in image.size)
+            raise UserError(
+                f"levels={config.levels} begins with {begins} pixels, fewer than {LEAST_SIDE} a side; "
+                "take fewer levels or a larger size"
+            )
+
+
+OPTIMIZE = Application("optimize", Optimize, "fst optimize content=PHOTO style.image=PAINTING")
 
 
 @dataclass(frozen=True)
@@ -173,14 +223,10 @@ def optimize(config: DictConfig, folder: Path) -> Path:
         Interrupted: by a signal, after the checkpoint was written.
     """
     keep_large_blocks()
-    if config.precision not in PRECISIONS:
-        raise UserError(f"precision is '{config.precision}'; it can be {' or '.join(PRECISIONS)}")
     device = pick_device(config.device)
     dtype = fast_dtype(device) if config.precision == "auto" else torch.float32
     content, style_image = _read_pictures(config)
     sizes = pyramid((content.shape[2], content.shape[3]), config.levels)
-    if min(sizes[0]) < LEAST_SIDE:
-        raise UserError(f"levels={config.levels} begins with {sizes[0]} pixels; take fewer levels or a larger size")
     loss = build_loss(_for_task(config), style_image).to(device)
     loss.loss_network.use_dtype(dtype)
     state: dict[str, Any] = {"level": 0, "curve": []}
@@ -220,8 +266,6 @@ def optimize(config: DictConfig, folder: Path) -> Path:
 
 def _read_pictures(config: DictConfig) -> tuple[Tensor, Tensor]:
     """Content and style picture; where the task needs one only, it stands for both."""
-    if config.task not in TASKS:
-        raise UserError(f"task is '{config.task}'; it can be {', '.join(TASKS)}")
     if config.task == "texture":
         style_image = read_style_image(config)
         return to_tensor(resize_longer_side(to_pil(style_image), config.size)), style_image
@@ -264,4 +308,4 @@ def main(arguments: list[str]) -> None:
     Raises:
         UserError, RunError, Interrupted: the first run's that failed; a sweep does its other runs all the same.
     """
-    run_application("optimize", arguments, lambda config, folder: os.path.relpath(optimize(config, folder)))
+    run_application(OPTIMIZE, arguments, lambda config, folder: os.path.relpath(optimize(config, folder)))

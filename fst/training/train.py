@@ -19,11 +19,13 @@ from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import Tensor, nn
 
-from fst.config import CHECKPOINTS, LAST, build_loss, find_checkpoint, read_style_image, run_application
+from fst.config import CHECKPOINTS, LAST, build_loss, find_checkpoint, read_style_image
 from fst.errors import UserError
 from fst.hardware import fast_dtype, keep_large_blocks, pick_device
+from fst.hydra_app import run_application
 from fst.inference.style_file import SUFFIX, StyleInfo, find_style, load_style, save_style
 from fst.networks.transform import build_transform_network
+from fst.schemas import TRAIN
 from fst.training.callbacks import Progress, SafeStop, SampleStrip
 from fst.training.module import StyleTransferModule
 
@@ -169,8 +171,8 @@ def _describe(config: DictConfig, steps: int, scores: Mapping[str, float]) -> St
         layers={"content": plain["layers"]["content"], "style": plain["layers"]["style"]},
         loss=plain["loss"],
         loss_network=network | {"weights": Path(network["weights"]).name},  # a folder's name is nobody's business
-        init_from=Path(start).stem if start else "",
-        teacher=Path(config.teacher.style).stem if config.teacher.style else "",
+        init_from=find_style(start).stem if start else "",
+        teacher=find_style(config.teacher.style).stem if config.teacher.style else "",
         steps=steps,
         batch_size=config.data.batch_size,
         image_size=config.data.size,
@@ -196,4 +198,4 @@ def main(arguments: list[str]) -> None:
         path = Path(os.path.relpath(train(config, folder)))
         return f"trained {config.name}: {path}\nuse it:  fst stylize PHOTO -s {path}"
 
-    run_application("train", arguments, job, quiet=not _writes())
+    run_application(TRAIN, arguments, job, quiet=not _writes())

@@ -1,0 +1,296 @@
+"""Running a Hydra application: a command line in, checked configurations out, and errors in one line."""
+
+import logging
+import os
+import re
+import shlex
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from glob import glob
+from pathlib import Path
+from typing import NoReturn
+
+import hydra
+import torch
+from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from fst.config import find_checkpoint, quote, run_folder
+from fst.errors import UserError, find_cause
+from fst.menu import help_text, named_choices
+from fst.resources import resource_folder
+from fst.schemas import Application
+from fst.stopping import Interrupted
+from fst.typed import MissingKeyError, check, show, suggest, unknown_path
+
+log = logging.getLogger(__name__)
+
+Job = Callable[[DictConfig, Path], str]
+
+
+def run_application(application: Application, arguments: list[str], job: Job, quiet: bool = False) -> None:
+    """What Hydra makes of a command line: one run of `job`, or (with `-m`) a sweep of them.
+
+    Args:
+        application: which one.
+        job: called with the configuration and the run's folder; returns what the user reads at the end.
+        quiet: this process is one of several that do the same run; another one writes and prints.
+
+    Raises:
+        UserError: something in the configuration cannot be; found before anything starts and any folder is made.
+        UserError, RunError, Interrupted: the first run's that failed; a sweep does its other runs all the same.
+    """
+    options = read_arguments(application, arguments)
+    if not show_configuration(application, options):
+        check_jobs(application, options)
+        launch(application, options, job, quiet)
+
+
+def read_arguments(application: Application, arguments: list[str]) -> Namespace:
+    """Hydra's options and overrides, in any order.
+
+    Raises:
+        UserError: an option that Hydra does not have, or `style.image=glob(…)` that matches nothing.
+    """
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError(f"fst {application.command}: {message}; fst {application.command} --help lists the options")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    options = parser.parse_intermixed_args(arguments)
+    if options.config_path or options.config_name:
+        refuse("--config-path and --config-name are not for fst; --config-dir adds a folder of your own files")
+    # Hydra itself wants all overrides in one row.
+    folder = options.config_dir
+    options.flags = [
+        argument
+        for argument in arguments
+        if argument not in (*options.overrides, folder) and not argument.startswith(("--config-dir", "-cd"))
+    ]
+    options.overrides = [_expand_glob(override) for override in options.overrides]
+    for override in options.overrides:
+        _refuse_nothing(override)
+    if folder is not None:  # as an override it counts for configurations that are composed within a run, too
+        if not Path(folder).is_dir():
+            raise UserError(f"--config-dir {show(folder)}: no such folder")
+        options.overrides.append(search_path(folder))
+    OmegaConf.register_new_resolver("stem", lambda path: Path(str(path)).stem, replace=True)
+    OmegaConf.register_new_resolver(
+        "run_dir", lambda name, ckpt: str(run_folder(name, ckpt)), use_cache=True, replace=True
+    )
+    OmegaConf.register_new_resolver("job_devices", _job_devices, replace=True)
+    return options
+
+
+def show_configuration(application: Application, options: Namespace) -> bool:
+    """Print what the options ask for in place of a run, if they do.
+
+    Raises:
+        UserError: the configuration cannot be composed.
+    """
+    if options.help:
+        with composing(application):
+            composed = compose(application.command, options.overrides, return_hydra_config=True)
+            chosen = composed.hydra.runtime.choices
+            with open_dict(composed):
+                del composed.hydra
+            choices = GlobalHydra.instance().config_loader().get_group_options
+            folders = [Path(folder) for folder in (options.config_dir, resource_folder("conf")) if folder]
+            print(help_text(application, composed, chosen, choices, folders))
+        return True
+    if options.cfg or options.info or options.hydra_help or options.shell_completion:
+        launch(application, options, lambda config, folder: "")
+        return True
+    return False
+
+
+@contextmanager
+def composing(application: Application) -> Iterator[None]:
+    """Within it Hydra's `compose` finds fst's configurations and the user's own, and its errors are one line.
+
+    Raises:
+        UserError: a configuration cannot be composed.
+    """
+    try:
+        with initialize_config_dir(str(resource_folder("conf")), version_base="1.3"):
+            yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise find_cause(error) or config_error(application, error) from error
+
+
+def search_path(config_dir: str) -> str:
+    """Hydra's search path with the user's own configurations in front of fst's."""
+    return f"hydra.searchpath=[{quote(f'file://{Path(config_dir).resolve()}')}]"
+
+
+def check_jobs(application: Application, options: Namespace) -> None:
+    """Compose what a command line asks for and check it, each value of a sweep once.
+
+    Raises:
+        UserError: something in the configuration cannot be.
+    """
+    with composing(application):
+        for overrides in _jobs(options):
+            check_config(application, compose(application.command, overrides))
+
+
+def check_config(application: Application, config: DictConfig) -> None:
+    """Refuse a composed configuration that is not as `fst.schemas` says.
+
+    Raises:
+        UserError: names the key, the value, and what it can be.
+    """
+    unused = application.schema.unused(config) if hasattr(application.schema, "unused") else frozenset()
+    try:
+        check(config, application.schema, unused=unused)
+    except MissingKeyError as error:
+        raise UserError(f"{error}, as in: {application.example}") from error
+    if config.get("ckpt_path") is not None:
+        find_checkpoint(config.name, config.ckpt_path)
+
+
+def _jobs(options: Namespace) -> Iterator[list[str]]:
+    """The overrides of a run, or of as many jobs of a sweep as have each value once."""
+    if not options.multirun and "hydra.mode=MULTIRUN" not in options.overrides:
+        yield options.overrides
+        return
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+    values = []
+    for override in parser.parse_overrides(options.overrides):
+        if not override.is_sweep_override():
+            values.append([override.input_line or ""])
+        elif override.is_discrete_sweep():  # others are for sweepers that draw from a range
+            key = override.get_key_element()
+            values.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+    first = [choices[0] for choices in values]
+    yield first
+    for place, choices in enumerate(values):
+        for choice in choices[1:]:
+            yield [*first[:place], choice, *first[place + 1 :]]
+
+
+def launch(application: Application, options: Namespace, job: Job, quiet: bool = False) -> None:
+    """Let Hydra do the runs, or what else its options ask for; see `run_application`."""
+    failures: list[Exception] = []
+
+    @hydra.main(version_base="1.3", config_path=str(resource_folder("conf")), config_name=application.command)
+    def run(config: DictConfig) -> None:
+        if failure := _run(application, config, [*options.flags, *options.overrides], job, quiet):
+            failures.append(failure)
+
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # raise errors here instead of printing them there
+    overrides = list(options.overrides)
+    if quiet:
+        overrides += ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=stdout"]
+    script = sys.argv[0]
+    sys.argv = [script, *overrides, *options.flags]
+    try:
+        run()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise find_cause(error) or config_error(application, error) from error
+    if failures:
+        raise failures[0]
+
+
+def _run(
+    application: Application,
+    config: DictConfig,
+    arguments: list[str],
+    job: Job,
+    quiet: bool,
+) -> Exception | None:
+    """One run, the only one or one of a sweep; returns what the user should read if it failed."""
+    hydra_config = HydraConfig.get()
+    overrides = list(hydra_config.overrides.task)
+    sweeping = hydra_config.mode == RunMode.MULTIRUN
+    # Lightning starts its other processes (trainer=ddp) with these arguments.
+    sys.argv = [sys.argv[0], application.command, *(overrides if sweeping else arguments)]
+    try:
+        check_config(application, config)
+        text = job(config, Path(hydra_config.runtime.output_dir))
+    except Interrupted as stop:
+        if not quiet:
+            again = shlex.join(override for override in overrides if not override.startswith("ckpt_path="))
+            print(f"{stop}; go on with: fst {application.command} {again} ckpt_path=last")
+        if sweeping:
+            raise
+        return stop
+    except Exception as error:
+        cause = find_cause(error)
+        if cause is None and isinstance(error, InstantiationException | OmegaConfBaseException):
+            cause = config_error(application, error)
+        if cause is None:
+            raise
+        if sweeping:  # the launcher does the other runs, perhaps elsewhere, and raises at the end
+            log.error("%s: %s", shlex.join(overrides), cause)
+            raise cause from error
+        return cause
+    if not quiet:
+        print(text)
+    return None
+
+
+def config_error(application: Application, error: Exception) -> UserError:
+    """Hydra's several lines as one."""
+    text = " ".join(str(error).split())
+    if isinstance(error, OverrideParseException):
+        return UserError(
+            f"{show(error.override)}: not understood; it can be KEY=VALUE, with quotes around a VALUE of commas, "
+            "brackets or spaces: style.image=\"'a, b.jpg'\""
+        )
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        return UserError(f"{group}={show(choice)}: no such choice; {suggest(choice, named_choices(error.options))}")
+    if found := re.search(r"Could not override '([^']+)'", text):
+        return UserError(f"{show(found[1])}: {unknown_path(application.schema, found[1])}")
+    if found := re.search(r"Ambiguous value for argument '(.+?)' 1\.", text):
+        key, _, value = found[1].partition("=")
+        return UserError(
+            f"{show(found[1])}: several values; -m does a run for each, {show(f'{key}=[{value}]')} is a list"
+        )
+    return UserError(show(text, 200))
+
+
+def _job_devices() -> int | list[int]:
+    """Lightning's `devices` for one job of a sweep: the jobs take the GPUs in turn."""
+    started = HydraConfig.initialized() and not OmegaConf.is_missing(HydraConfig.get().job, "num")
+    number = HydraConfig.get().job.num if started else 0
+    count = torch.cuda.device_count()
+    return [number % count] if count else 1
+
+
+def _refuse_nothing(override: str) -> None:
+    """Raises a `UserError` for `GROUP=null`, of which Hydra would say neither group nor choices, and for `KEY={}`, which
+    it would merge into what is there without a change."""
+    key, _, value = override.partition("=")
+    group = resource_folder("conf") / key
+    if group.is_dir() and (value in ("", "null", "true", "false") or value.isdecimal()):
+        choices = sorted(path.stem for path in group.glob("*.yaml"))
+        raise UserError(f"{override}: no such choice; {suggest(value, choices)}")
+    if value == "{}":
+        raise UserError(f"{override}: adds nothing, and takes nothing away; a weight of 0 switches a layer off")
+
+
+def _expand_glob(argument: str) -> str:
+    """`style.image=glob(PATTERN)` as the list of the files: Hydra's own glob knows config groups only.
+
+    Raises:
+        UserError: no file matches.
+    """
+    if not (pattern := re.fullmatch(r"style\.image=glob\((.*)\)", argument)):
+        return argument
+    # Path.glob takes no absolute patterns.
+    paths = sorted(glob(str(Path(pattern[1].strip("'\"")).expanduser())))  # noqa: PTH207
+    if not paths:
+        raise UserError(f"{argument}: no such files")
+    return "style.image=" + ",".join(quote(path) for path in paths)

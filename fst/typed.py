@@ -1,0 +1,267 @@
+"""Checks a composed configuration against dataclasses whose annotations say what each value can be.
+
+OmegaConf's own structured configs know types, but neither ranges nor choices nor files, and would not see keys that
+only a user's own YAML file brings. Here a field is `size: Annotated[int, Meta(ge=16, le=4096)]`, and msgspec decides.
+"""
+
+import dataclasses
+import functools
+import types
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from inspect import Parameter, signature
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import get_object
+from msgspec import Meta
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fst.errors import UserError
+
+_KINDS = ("_target_", "architecture")  # where there are several dataclasses for a node, these keys say which it is
+_LONGEST = 60  # characters of a value in a message
+_MOST_NAMES = 200  # characters of a list of names in a message
+
+
+class MissingKeyError(UserError):
+    """A key that a run needs."""
+
+    def __init__(self, key: str, expected: str) -> None:
+        super().__init__(f"{key} is missing; it can be {expected}")
+        self.key = key
+
+
+@dataclass(frozen=True)
+class Check:
+    """In an annotation: `test` is called with the value and raises a `UserError` that says what is wrong with it."""
+
+    test: Callable[[str], object]
+    expected: str  # in words, for a value of another type
+
+
+@dataclass
+class Open:
+    """A node that a class of the user's choice is built from: its `_target_` says which other keys there can be."""
+
+    _target_: Annotated[str, Check(get_object, "an importable class")]
+
+
+class Key(NamedTuple):
+    """A field of a schema: what its value can be, and whether it may be left out."""
+
+    hint: Any
+    optional: bool
+
+
+def one_of(choices: Iterable[str]) -> Meta:
+    """In an annotation of `str`: one of a table's names."""
+    names = list(choices)
+    return Meta(pattern=f"^(?:{'|'.join(names)})$", description=_either(names))
+
+
+def check(config: DictConfig, schema: Any, path: str = "", unused: frozenset[str] = frozenset()) -> None:
+    """Refuse the first value that is not as `schema` says. Numbers where text is wanted (`name=2024`) become text.
+
+    Args:
+        schema: a dataclass, or a union of them. One with a static method `rule` has it called with its node at the
+            end, for what several keys decide together.
+        path: of the node in the whole configuration, with a dot at its end.
+        unused: keys that this run does not use, and may lack.
+
+    Raises:
+        UserError: names the key, the value, and what it can be.
+    """
+    schema = _pick(config, schema, path)
+    keys = keys_of(schema)
+    known = [*keys, *(_arguments(config) if issubclass(schema, Open) else ())]
+    for name in map(str, config):
+        if name not in known and None not in known:
+            raise UserError(f"{path}{name}={show(_raw(config, name))}: {unknown_key(name, known)}")
+    for name, key in keys.items():
+        if f"{path}{name}" not in unused and not (key.optional and name not in config):
+            _check_key(config, name, key.hint, f"{path}{name}", unused)
+    if rule := getattr(schema, "rule", None):
+        rule(config)
+
+
+def _check_key(config: DictConfig, name: str, hint: Any, path: str, unused: frozenset[str]) -> None:
+    if name not in config or OmegaConf.is_missing(config, name):
+        raise MissingKeyError(path, expected(hint))
+    schemas = [option for option in _options(hint) if dataclasses.is_dataclass(option)]
+    raw = _raw(config, name)
+    if isinstance(raw, str) and "${hydra:" in raw and not HydraConfig.initialized():
+        return  # the folder of a run that does not exist yet
+    try:
+        value = config[name]
+        nested = schemas and isinstance(value, DictConfig)
+        plain: Any = OmegaConf.to_container(value, resolve=not nested) if OmegaConf.is_config(value) else value
+    except OmegaConfBaseException as error:
+        raise UserError(f"{path}={show(raw)}: {str(error).splitlines()[0]}") from error
+    if nested:
+        check(value, Union[tuple(schemas)], f"{path}.", unused)  # noqa: UP007 (made of values)
+    elif get_origin(hint) is list and dataclasses.is_dataclass(get_args(hint)[0]) and isinstance(value, ListConfig):
+        for number, row in enumerate(value):
+            if not isinstance(row, DictConfig):
+                raise UserError(f"{path}[{number}]={show(row)}: it can be {expected(get_args(hint)[0])}")
+            check(row, get_args(hint)[0], f"{path}[{number}].")
+    elif get_origin(hint) is dict and isinstance(value, DictConfig):
+        for inner, entry in plain.items():
+            _check_value(entry, get_args(hint)[1], f"{path}.{inner}")
+    elif not _check_value(plain, hint, path):
+        config[name] = str(plain)
+
+
+def _raw(config: DictConfig, name: str) -> Any:
+    """A value as it is written, interpolations unresolved."""
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    return plain[name]
+
+
+def _check_value(value: Any, hint: Any, path: str) -> bool:
+    """Returns whether the value fits as it is; else it is a number that fits as text."""
+    candidates = [value] if type(value) not in (int, float) else [value, str(value)]
+    for candidate in candidates:
+        for option in _options(hint):
+            if not _fits(candidate, option):
+                continue
+            for test in getattr(option, "__metadata__", ()):
+                if isinstance(test, Check):
+                    _test(test, candidate, path)
+            return candidate is value
+    raise UserError(f"{path}={show(value)}: it can be {expected(hint)}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    try:
+        msgspec.convert(value, hint)
+    except (msgspec.ValidationError, TypeError):
+        return False
+    return True
+
+
+def _test(test: Check, value: str, path: str) -> None:
+    try:
+        test.test(value)
+    except UserError as error:
+        start = f"{path}={show(value)}: "
+        raise UserError(start + str(error).removeprefix(start).removeprefix(f"{value}: ")) from error
+    except Exception as error:  # what the tests of libraries raise
+        raise UserError(f"{path}={show(value)}: it can be {test.expected}") from error
+
+
+def _pick(config: DictConfig, schema: Any, path: str) -> Any:
+    """The dataclass of a union that the node means by its `_target_` or `architecture`."""
+    schemas = _options(schema)
+    if len(schemas) == 1:
+        return schemas[0]
+    kind = next(name for name in _KINDS if name in keys_of(schemas[0]))
+    found = [option for option in schemas if _fits(config.get(kind), keys_of(option)[kind].hint)]
+    if not found:
+        wanted = _either(expected(keys_of(option)[kind].hint) for option in schemas)
+        raise UserError(f"{path}{kind}={show(config.get(kind))}: it can be {wanted}")
+    return found[0]
+
+
+@functools.cache
+def keys_of(schema: Any) -> dict[str, Key]:
+    """The keys of a dataclass, or of all dataclasses of a union."""
+    keys = {}
+    for option in filter(dataclasses.is_dataclass, _options(schema)):
+        hints = get_type_hints(option, include_extras=True)
+        for field in dataclasses.fields(option):
+            keys[field.name] = Key(hints[field.name], field.default is not dataclasses.MISSING)
+    return keys
+
+
+def _arguments(config: DictConfig) -> list[str | None]:
+    """What the class at `_target_` takes; None in it stands for any other."""
+    try:
+        parameters = signature(get_object(config._target_)).parameters.values()
+    except Exception:  # the check of `_target_` says why
+        return [None]
+    names = [None if parameter.kind is Parameter.VAR_KEYWORD else parameter.name for parameter in parameters]
+    return ["_target_", "_partial_", *names]
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+def expected(hint: Any) -> str:
+    """What a value of that annotation can be, in words.
+
+    >>> expected(Annotated[int, Meta(ge=1, le=8)] | Literal["auto"] | None)
+    'a whole number from 1 to 8, auto or null'
+    """
+    return _either(_expected(option) for option in _options(hint))
+
+
+def _expected(option: Any) -> str:
+    if get_origin(option) is Literal:
+        return _either(map(str, get_args(option)))
+    if dataclasses.is_dataclass(option) and isinstance(option, type):
+        return f"keys of its own ({', '.join(keys_of(option))})"
+    if get_origin(option) in (list, tuple):
+        return f"a list, each {expected(get_args(option)[0])}"
+    if get_origin(option) is dict:
+        return f"names, each with {expected(get_args(option)[1])}"
+    notes = getattr(option, "__metadata__", ())
+    if words := [n.expected for n in notes if isinstance(n, Check)] + [n.description for n in notes if _is_named(n)]:
+        return words[0]
+    plain = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
+    bounds = next((note for note in notes if isinstance(note, Meta)), Meta())
+    names = {"ge": "from", "gt": "above", "le": "to", "lt": "below"}
+    limits = [f"{word} {value}" for key, word in names.items() if (value := getattr(bounds, key)) is not None]
+    return " ".join([plain[get_args(option)[0] if notes else option], *limits])
+
+
+def _is_named(note: object) -> bool:
+    return isinstance(note, Meta) and bool(note.description)
+
+
+def unknown_path(schema: Any, path: str) -> str:
+    """What to say of a dotted name that the configuration has not."""
+    keys = keys_of(schema)
+    for name in path.split("."):
+        if name not in keys:
+            return unknown_key(name, keys) if keys else "there are no keys below it"
+        key = keys[name]
+        if get_origin(key.hint) is dict:
+            return f"not there; +{path}=VALUE adds it"
+        if key.optional:
+            return f"not set; +{path}=VALUE adds it"
+        keys = keys_of(key.hint)
+    return "not a key of what is chosen here"
+
+
+def unknown_key(name: str, known: Iterable[str | None]) -> str:
+    """What to say of a key that is not among the known ones."""
+    names = [key for key in known if key is not None and not key.startswith("_")]
+    return f"no such key; {suggest(name, names)}"
+
+
+def suggest(name: str, names: Iterable[str]) -> str:
+    """The names that one may have meant, or all."""
+    names = list(names)
+    if near := get_close_matches(name, names, 3):
+        return f"did you mean {_either(near)}?"
+    listed = ", ".join(names)
+    return f"there are {listed}" if len(listed) <= _MOST_NAMES else f"there are {listed[:_MOST_NAMES]}… (see --help)"
+
+
+def show(value: object, longest: int = _LONGEST) -> str:
+    """A value as a message shows it: on one line, and not long."""
+    text = str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
+    if isinstance(value, dict | list):
+        text = text.replace("'", "")
+    text = text if text.isprintable() else ascii(text)[1:-1]
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def _either(names: Iterable[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last

@@ -1,0 +1,73 @@
+"""The kinds of values in a configuration: numbers with their ranges, names out of tables, files that must be there."""
+
+from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta
+
+from fst.errors import UserError
+from fst.files import check_name
+from fst.hardware import pick_device
+from fst.images import SUFFIXES, read_image
+from fst.inference.style_file import find_style, load_style
+from fst.networks.transform import LEAST_SIDE, NORMS
+from fst.networks.vgg import ARCHITECTURES
+from fst.perceptual import REDUCTIONS
+from fst.resources import find_style_image
+from fst.typed import Check, one_of, show
+
+TASKS = ("transfer", "reconstruct", "texture")
+
+
+def _read_picture(value: str) -> None:
+    read_image(Path(value), at_least=1)
+
+
+def _read_style_image(value: str) -> None:
+    read_image(find_style_image(value), at_least=1)
+
+
+def _look_for_photos(value: str) -> None:
+    folder = Path(value).expanduser()
+    if not folder.is_dir():
+        raise UserError("no such folder; name a folder of photos, or get scripts/download_coco.py's")
+    if not any(path.suffix.lower() in SUFFIXES for path in folder.rglob("*")):
+        raise UserError("no pictures in it or below it")
+
+
+def _look_for_shards(value: str) -> None:
+    try:
+        from webdataset.shardlists import expand_urls
+    except ImportError as error:
+        raise UserError("data=webdataset wants an extra: pip install 'fast-style-transfer[webdataset]'") from error
+    for url in expand_urls(value):
+        if ":" not in url and not Path(url).is_file():
+            raise UserError(f"{show(url)} is no file")
+
+
+def _look_for_weights(value: str) -> None:
+    if value not in ("imagenet", "bundled", "random") and not Path(value).is_file():
+        raise UserError("no such file; it can be imagenet, bundled (compact only), random or a file's path")
+
+
+Count = Annotated[int, Meta(ge=1, le=10**9)]
+Seed = Annotated[int, Meta(ge=0, lt=2**32)]  # what NumPy takes
+Side = Annotated[int, Meta(ge=LEAST_SIDE, le=16384)]  # pixels
+Share = Annotated[float, Meta(ge=0, le=1)]
+Weight = Annotated[float, Meta(ge=0, le=1e15)]
+Rate = Annotated[float, Meta(gt=0, le=1)]
+Channels = Annotated[int, Meta(ge=1, le=512)]
+Blocks = Annotated[int, Meta(ge=1, le=64)]
+Text = Annotated[str, Meta(min_length=1, description="text")]
+Name = Annotated[str, Check(check_name, "text that can name a file")]
+Picture = Annotated[str, Check(_read_picture, "a picture file")]
+StylePicture = Annotated[str, Check(_read_style_image, "a picture file or the name of a bundled picture")]
+Photos = Annotated[str, Check(_look_for_photos, "a folder of photos")]
+Shards = Annotated[str, Check(_look_for_shards, "tar files or URLs")]
+Weights = Annotated[str, Check(_look_for_weights, "imagenet, bundled, random or a file")]
+Style = Annotated[str, Check(lambda value: load_style(find_style(value)), "a trained style's name or file")]
+Device = Annotated[str, Check(pick_device, "auto, cpu, cuda, cuda:1 or mps")]
+Norm = Annotated[str, one_of(NORMS)]
+Architecture = Annotated[str, one_of(ARCHITECTURES)]
+Reduction = Annotated[str, one_of(REDUCTIONS)]
+Task = Annotated[str, one_of(TASKS)]
