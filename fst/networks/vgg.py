@@ -197,13 +197,13 @@ def _imagenet_state(architecture: str) -> dict[str, Tensor]:
     if architecture not in models:
         raise UserError(f"ImageNet weights of {architecture} do not exist; loss_network.weights=bundled comes with fst")
     url = models[architecture].IMAGENET1K_V1.url
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
     try:
         return torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
     except Exception as error:
         raise UserError(
-            f"no ImageNet weights of {architecture} ({one_line(error, 80)}): loss_network=compact trains without them, "
-            f"loss_network.weights=FILE names yours, or put {url} at {cached}"
+            f"no ImageNet weights of {architecture} ({one_line(error, 60)}): loss_network=compact trains without them, "
+            f"loss_network.weights=FILE names yours, or put {url} into {folder}"
         ) from error
 
 

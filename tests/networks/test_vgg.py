@@ -202,7 +202,7 @@ def test_no_network_and_no_cached_file_is_one_line(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
     with pytest.raises(
-        UserError, match=r"loss_network=compact .*loss_network\.weights=FILE .*checkpoints/vgg16-397923af\.pth"
+        UserError, match=r"loss_network=compact .*loss_network\.weights=FILE .*vgg16-397923af\.pth into .*checkpoints"
     ) as caught:
         LossNetwork("vgg16", ["relu1_1"])
     assert "\n" not in str(caught.value)
