@@ -51,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             raise
         cause = find_cause(error)
-        text = one_line(cause or f"{type(error).__name__}: {error}")
-        print(f"fst: {text}" if cause else f"fst: {text} (--debug shows where)", file=sys.stderr)
+        unexpected = one_line(f"{type(error).__name__}: {error}", 250) + " (--debug shows where)"
+        print(f"fst: {one_line(cause) if cause else unexpected}", file=sys.stderr)
         return cause.exit_status if cause else 1
 
 

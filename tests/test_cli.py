@@ -154,6 +154,69 @@ def test_version_and_unexpected_errors(
         main(["styles", "--debug"])
 
 
+def run_process(arguments: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(Path(fst.__file__).parents[1])} | environment
+    command = [sys.executable, "-m", "fst.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+def test_a_terminal_that_shows_ascii_only(folder: Path) -> None:
+    for arguments in (["--help"], ["stylize", "--help"], ["stylize", "…", "--size", "×", "-s", "udnie"]):
+        done = run_process(arguments, PYTHONIOENCODING="ascii", LC_ALL="C.UTF-8")
+        assert "Unicode" not in done.stderr
+        assert done.returncode == (0 if "--help" in arguments else 2)
+        assert done.stdout.startswith("usage: fst") or done.stderr == (
+            r"fst: argument --size: '\xd7' is not a whole number; see fst stylize --help" + "\n"
+        )
+
+
+def test_help_and_mistaken_flags_do_not_wait_for_torch() -> None:
+    program = """
+import sys
+from fst.cli import main
+for arguments in (["--help"], ["stylize", "x", "--foo"], ["bench", "--rounds", "x"]):
+    try:
+        main(arguments)
+    except SystemExit:
+        pass
+print("imported:", sorted({"torch", "numpy", "PIL", "hydra", "msgspec"} & set(sys.modules)))
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(fst.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.splitlines()[-1] == "imported: []"
+    assert len(done.stderr.splitlines()) == 2
+
+
+def test_names_from_elsewhere_do_not_act_on_the_terminal(
+    folder: Path, style_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = "\x1b[2J\x07\nfst: all is well"
+    Path("odd").mkdir()
+    Path("odd", f"{odd}.jpg").write_bytes(b"no picture")
+    Path("odd", "b.jpg").write_bytes(b"no picture")
+    make_picture(20, 20).save(f"{odd}.png")
+    run = Path("outputs/tiny/run")
+    run.mkdir(parents=True)
+    (run / f"{odd}.safetensors").write_bytes(style_file.read_bytes())
+    commands = {
+        "styles": 0,
+        f"stylize in/a.jpg -s {odd}x": 2,
+        "stylize odd -s STYLE -o out": 1,
+        f"stylize {odd}.png -s STYLE": 0,
+        f"stylize in/a.jpg -s STYLE --size {odd}": 2,
+        f"stylize in/a.jpg -s STYLE {odd}.gif --{odd}": 2,
+    }
+    for command, status in commands.items():
+        words = [odd.join(word.split("ODD")) for word in command.replace(odd, "ODD").split(" ")]
+        assert main([str(style_file) if word == "STYLE" else word for word in words]) == status
+        captured = capsys.readouterr()
+        printed = captured.out + "".join(line for line in captured.err.splitlines(True) if "file/s" not in line)
+        assert "\x1b" not in printed
+        assert "\x07" not in printed
+        assert not any(line.startswith("fst: all is well") for line in printed.splitlines())
+        assert r"\x1b[2J\x07 fst: all is well" in printed
+
+
 def test_stylize_imports_neither_lightning_nor_hydra(folder: Path, style_file: Path) -> None:
     program = """
 import sys

@@ -58,10 +58,10 @@ def stylize_all(
         try:
             if job.target in written:
                 raise UserError(f"{job.source}: {job.target} is already another input's output; use separate folders")
+            check_writable(job.target)
             existing = find_frames(job.target) if is_template(job.target) else [job.target]
             if existing and existing[0].exists() and not force:
                 raise UserError(f"{existing[0]} exists; --force overwrites it")
-            check_writable(job.target)
             _stylize(stylize, job, video_options, stylizer.at_once)
             written.add(job.target)
         except (UserError, RunError) as error:
@@ -152,6 +152,8 @@ def _become_video(sources: Sequence[Path], output: Path) -> bool:
 
 def _find(text: str) -> list[tuple[Path, Path]]:
     """The pictures and videos that an argument names, each with its place below the output folder."""
+    if not text:
+        raise UserError("an input is empty; name a picture, a video or a folder ('.' is the current one)")
     path = Path(text).expanduser()
     if path.is_dir():
         files = find_images(path, SUFFIXES | video.SUFFIXES)
