@@ -1,9 +1,14 @@
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from threading import Barrier
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from fst.errors import RunError, UserError
@@ -137,6 +142,30 @@ def test_mistakes_are_one_clear_line(style_file: Path) -> None:
     if "openvino" in installed_backends():
         with pytest.raises(UserError, match="openvino works on the CPU only"):
             open_backend("openvino", style_file, torch.device("cuda"))
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_threads_paint_what_one_does(
+    name: str, style_file: Path, exports: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name not in installed_backends():
+        pytest.skip(f"{name} is not installed")
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))  # the rest takes a C++ compiler
+    stylizer = Stylizer(style_file, "cpu", backend=name)
+    photos = [make_picture(48, 32, seed) for seed in range(4)] * 10
+    start = Barrier(8)
+
+    def paint(photo: Image.Image) -> tuple[np.ndarray, Tensor]:
+        return np.asarray(stylizer(photo)), stylizer(to_tensor(photo))
+
+    if name == "compile":
+        paint(photos[0])  # or every thread would trace the network for itself, which takes half a minute
+    with ThreadPoolExecutor(8, initializer=start.wait) as threads:  # the first pictures, too, at once
+        painted = list(threads.map(paint, photos))
+    for (bytes_, floats), photo in zip(painted, photos, strict=True):
+        expected = paint(photo)
+        assert np.array_equal(bytes_, expected[0])
+        assert torch.equal(floats, expected[1])
 
 
 def test_a_stylizer_paints_through_its_backend(style_file: Path, exports: list[Path]) -> None:
