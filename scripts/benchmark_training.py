@@ -45,6 +45,7 @@ from fst.training.synthetic import SceneDataset
 
 CONTENT = {"relu2_2": 1.0}
 STYLE = {"relu1_2": 1.0, "relu2_2": 1.0, "relu3_3": 1.0, "relu4_3": 1.0}
+STYLE_SIZE = 512  # pixels, as in conf/train.yaml: the size that the trained networks' gradients are small at
 WEIGHTS = LossWeights(style=15.0, range=50.0, grid=2000.0)
 TRAINED = {"johnson": "the_scream", "small": "the_scream_small", "realtime": "the_scream_realtime"}  # by conf/model
 
@@ -64,12 +65,10 @@ NAMES = (
 class PlainLoss:
     """The same loss as the peers write it: both pictures through the whole network, autograd's own Gram."""
 
-    def __init__(self, loss_network: LossNetwork, style_image: Tensor, batch: int) -> None:
+    def __init__(self, loss_network: LossNetwork, style_image: Tensor) -> None:
         self.loss_network = loss_network
         with torch.no_grad():
-            self.style = {
-                layer: self._gram(f) for layer, f in self.features(style_image.repeat(batch, 1, 1, 1)).items()
-            }
+            self.style = {layer: self._gram(f) for layer, f in self.features(style_image).items()}
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
         network, features = self.loss_network, {}
@@ -133,9 +132,9 @@ def build_step(
     vgg = LossNetwork(loss_network[0], [*CONTENT, *STYLE], loss_network[1]).to(device)
     for name, weight in vgg.named_buffers():
         setattr(vgg, name, weight.contiguous(memory_format=layout) if weight.ndim == 4 else weight)
-    style = read_tensor(find_style_image(arguments.style), arguments.size).to(device)
+    style = read_tensor(find_style_image(arguments.style), STYLE_SIZE).to(device)
     if level < CUT:
-        plain_loss = PlainLoss(vgg, style, arguments.batch)
+        plain_loss = PlainLoss(vgg, style)
     else:
         loss = PerceptualLoss(vgg, style, CONTENT, STYLE, WEIGHTS).to(device)
         vgg.use_dtype(dtype)
