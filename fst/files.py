@@ -1,39 +1,54 @@
 """Files that appear whole or not at all, and what can be known of them before the work."""
 
 import os
+import secrets
+import stat
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 
 from fst.errors import RunError, UserError, one_line
 
 LONGEST_NAME = 100  # bytes of UTF-8: file systems take 255, and suffixes and other names are added
 
+_MARK = "fst-tmp"  # in the names of temporary files
+_ABANDONED = 24 * 3600  # seconds since the last write after which a temporary file belongs to no running process
+_LONGEST_STEM = 40  # characters of a temporary file's name: with all that is added, it must not become too long
+
 
 @contextmanager
 def written_atomically(path: Path) -> Iterator[Path]:
     """A hidden file beside `path`, of the same suffix, to write to; it becomes `path` at the end, or goes on an error.
 
+    What the body raises passes unchanged; `write_errors_of` is for its writes. Temporary files that killed
+    processes left in the folder a day ago or earlier are removed.
+
     Raises:
-        RunError: the folder cannot be written, or the disk is full.
+        RunError: the file cannot be made in its folder, or cannot be put in its place.
     """
-    temporary = None
-    try:
+    temporary = path.with_name(f".{path.stem[:_LONGEST_STEM]}.{secrets.token_hex(4)}.{_MARK}{path.suffix}")
+    with write_errors_of(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
+        _collect_abandoned(path.parent.resolve())
+        temporary.touch(exist_ok=False)
+    try:
         yield temporary
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)  # mkstemp's 0600 would surprise
-        temporary.replace(path)
+        with write_errors_of(path):
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def write_errors_of(path: Path) -> Iterator[None]:
+    """Around what writes to `path`: a system error becomes a RunError that names it."""
+    try:
+        yield
     except OSError as error:
         raise RunError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -42,7 +57,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         RunError: the folder cannot be written, or the disk is full.
     """
-    with written_atomically(path) as temporary:
+    with written_atomically(path) as temporary, write_errors_of(path):
         temporary.write_bytes(data)
 
 
@@ -74,3 +89,23 @@ def check_writable(path: Path) -> None:
             pass
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}; choose another place") from error
+
+
+def refusal_to_read(path: Path) -> str | None:
+    """Why something that is there can be no input: a folder, or a pipe or device, which could block for ever."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return None  # opening it will tell
+    if stat.S_ISREG(mode):
+        return None
+    return "is a folder" if stat.S_ISDIR(mode) else "is a pipe or a device; save what it gives to a file first"
+
+
+@lru_cache  # once for each folder: a video's frames may fill it
+def _collect_abandoned(folder: Path) -> None:
+    now = time.time()
+    for path in folder.glob(f".*.{_MARK}*"):
+        with suppress(OSError):
+            if now - path.stat().st_mtime > _ABANDONED:
+                path.unlink()

@@ -19,7 +19,7 @@ from torch import Tensor
 
 import fst
 from fst.errors import RunError, UserError
-from fst.files import check_writable, written_atomically
+from fst.files import check_writable, write_errors_of, written_atomically
 from fst.images import flatten_alpha, from_uint8, read_image, read_tensor, require_images, to_tensor, to_uint8
 from fst.inference.style_file import load_style
 from fst.networks.transform import LEAST_SIDE, TransformNetwork, plain_form
@@ -194,7 +194,9 @@ def export_style(
         )
     with ExitStack() as together:
         for suffix, content in zip(suffixes, contents, strict=True):
-            together.enter_context(written_atomically(output.with_suffix(suffix))).write_bytes(content)
+            temporary = together.enter_context(written_atomically(path := output.with_suffix(suffix)))
+            with write_errors_of(path):
+                temporary.write_bytes(content)
     return similarity
 
 
