@@ -1,6 +1,7 @@
 """Stopping without losing anything: a signal is noted, and the loop stops between two steps."""
 
 import signal
+import threading
 from types import FrameType
 from typing import Any
 
@@ -15,14 +16,18 @@ class Interrupted(Exception):  # noqa: N818 (a request, not an error)
 
 
 class StopRequest:
-    """Within `with`, the first SIGINT or SIGTERM is noted in `signal`; a second one stops at once, as without."""
+    """Within `with`, the first SIGINT or SIGTERM is noted in `signal`; a second one stops at once, as without.
+
+    Signals are the main thread's: in another thread they are left to whom they belong, and none is noted.
+    """
 
     def __init__(self) -> None:
         self.signal: int | None = None
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
-        self._previous = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,6 +1,7 @@
 """Photos to train on: a folder of pictures, nested or flat, in an endless order that any step can be resumed from."""
 
 import atexit
+import functools
 import itertools
 import logging
 import multiprocessing
@@ -101,11 +102,12 @@ class CropDataModule(pl.LightningDataModule):
         """Say how many pictures were left out, if that is known."""
 
     def make_loader(self, dataset: Dataset[Tensor], **options: Any) -> DataLoader:
-        atexit.register(_end_workers)
+        process_ids = torch.zeros(self.workers, dtype=torch.int64).share_memory_()  # each worker fills in its own
+        atexit.register(_end_workers, process_ids)
         return DataLoader(
             dataset,
             num_workers=self.workers,
-            worker_init_fn=_leave_signals_to_the_parent,
+            worker_init_fn=functools.partial(_start_worker, process_ids),
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
             **options,
@@ -202,19 +204,21 @@ def _centre_crop(image: Image, size: int) -> Tensor:
     return v2.functional.pil_to_tensor(crop).permute(1, 2, 0).contiguous()
 
 
-def _leave_signals_to_the_parent(worker: int) -> None:
+def _start_worker(process_ids: Tensor, worker: int) -> None:
     """Terminals and job managers signal the whole group; a worker that dies of it takes the checkpoint with it."""
+    process_ids[worker] = os.getpid()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
-def _end_workers() -> None:
+def _end_workers(process_ids: Tensor) -> None:
     """Python ends what is left at its exit by the SIGTERM that workers ignore, and waits for them for ever."""
-    if hasattr(signal, "SIGCHLD"):
+    ours = set(process_ids.tolist())
+    workers = [child for child in multiprocessing.active_children() if child.pid in ours]
+    if workers and hasattr(signal, "SIGCHLD"):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would complain of the loss
-    for child in multiprocessing.active_children():
-        if child.daemon:
-            child.kill()
+    for worker in workers:
+        worker.kill()
 
 
 def find_photos(key: str, folder: str) -> list[Path]:

@@ -1,7 +1,11 @@
 import logging
+import multiprocessing
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -46,6 +50,28 @@ next(stream)
 """
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=100, text=True)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_only_its_own_workers_are_ended_at_exit(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_exit: list[Callable[[], None]] = []
+    monkeypatch.setattr("atexit.register", lambda end, *options: at_exit.append(partial(end, *options)))
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    data = PhotoDataModule(str(photos), 32, 2, workers=1)
+    data.setup("fit")
+    before = set(multiprocessing.active_children())
+    stream = iter(data.train_dataloader())
+    next(stream)
+    (worker,) = set(multiprocessing.active_children()) - before
+    other = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
+    other.start()
+    for end in at_exit:
+        end()
+    worker.join(10)
+    assert not worker.is_alive()
+    other.join(0.3)
+    assert other.is_alive(), "somebody else's"
+    other.kill()
+    other.join(10)
 
 
 def test_an_epoch_shows_every_photo_once_and_the_next_in_another_order(photos: Path) -> None:
