@@ -5,35 +5,67 @@ at the edge.
 """
 
 import io
+import logging
+import math
+import os
 import warnings
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Iterator, Set
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps
 from torch import Tensor
 
-from fst.errors import UserError
-from fst.files import write_atomically
+from fst.errors import RunError, UserError
+from fst.files import refusal_to_read, write_errors_of, written_atomically
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".jfif"})
 WRITABLE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+# What these suffixes name, and nothing else whatever a file is called: Pillow runs Ghostscript for PostScript.
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 _OPAQUE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".bmp", ".ppm"})  # these cannot hold an alpha channel
 _JPEG_QUALITY = 95
+
+log = logging.getLogger(__name__)
 
 
 class ImageError(UserError):
     """A picture that cannot be read; the message names the file and the reason."""
 
 
-def find_images(root: Path, suffixes: Set[str] = SUFFIXES) -> list[Path]:
-    """All pictures (or other `suffixes`) below `root`, nested folders too, hidden files left out, in a fixed order."""
+def allow_megapixels(most: float) -> None:
+    """Let Pillow read pictures of up to this many million pixels; 179 is its own limit.
+
+    It holds for the whole process, so it is for commands, whose user names the files.
+
+    Raises:
+        UserError: not a number above 0.
+    """
+    if not 0 < most < math.inf:
+        raise UserError(f"max-megapixels is {most}; it is in millions of pixels, above 0")
+    Image.MAX_IMAGE_PIXELS = max(1, round(most * 10**6 / 2))  # Pillow refuses what is more than twice as large
+
+
+def _warn(error: OSError) -> None:
+    log.warning("left out: %s: %s", error.filename, error.strerror)
+
+
+def find_images(root: Path, suffixes: Set[str] = SUFFIXES, on_error: Callable[[OSError], None] = _warn) -> list[Path]:
+    """All pictures (or other `suffixes`) below `root`, nested folders too, hidden files left out, in a fixed order.
+
+    Args:
+        on_error: called for each folder that cannot be listed.
+    """
     return sorted(
         path
-        for path in root.rglob("*")
-        if path.suffix.lower() in suffixes and path.is_file() and not path.name.startswith(".")
+        for folder, _, names in os.walk(root, onerror=on_error)
+        for name in names
+        if not name.startswith(".")
+        and (path := Path(folder, name)).suffix.lower() in suffixes
+        and refusal_to_read(path) is None
     )
 
 
@@ -53,55 +85,110 @@ def require_images(folder: Path, flag: str) -> list[Path]:
     return found
 
 
-def read_image(path: Path, at_least: int | None = None, file: BinaryIO | None = None) -> Image.Image:
-    """Read any picture as 8-bit sRGB: mode "RGB", or "RGBA" where it has transparency.
-
-    Upright by its EXIF orientation; CMYK, palette, greyscale, 16-bit and embedded colour profiles are converted.
+def read_image(
+    path: Path,
+    at_least: int | None = None,
+    file: BinaryIO | None = None,
+    check_size: Callable[[int, int], None] | None = None,
+) -> Image.Image:
+    """Read any picture as 8-bit sRGB: mode "RGB", or "RGBA" where it has transparency; see `to_srgb`.
 
     Args:
         at_least: decode a JPEG at 1/2, 1/4 or 1/8 of its size as long as both sides stay at least this many
             pixels (several times faster for large photos).
         file: read from this, and use `path` for messages only.
+        check_size: called with the width and height that will be decoded, before they are; its errors pass through.
 
     Raises:
         ImageError: not a picture, damaged, or cut short.
     """
+    with _image_errors(path), _open(path, file) as image:
+        if at_least is not None:
+            image.draft(None, (at_least, at_least))
+        if check_size is not None:
+            check_size(*image.size)
+        return to_srgb(image)
+
+
+def is_animated(path: Path) -> bool:
+    """Whether a picture file holds several, one after another in time.
+
+    Raises:
+        ImageError: not a picture.
+    """
+    with _image_errors(path), _open(path) as image:
+        return getattr(image, "is_animated", False)
+
+
+def to_srgb(image: Image.Image) -> Image.Image:
+    """8-bit sRGB without metadata, "RGB", or "RGBA" where there is transparency; a picture that is so already as it is.
+
+    Upright by its EXIF orientation; CMYK, palette, greyscale, 16-bit and embedded colour profiles are converted.
+
+    Raises:
+        ImageError: a file's picture that is read only now is damaged.
+    """
+    if type(image) is Image.Image and image.mode in ("RGB", "RGBA") and not image.info:
+        return image
+    with _image_errors(getattr(image, "filename", "") or "the picture"):
+        image.load()
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            image = ImageOps.exif_transpose(image)
+        image = _convert(image)
+    image.info = {}  # it has been followed: neither profile nor orientation may be applied again
+    return image
+
+
+@contextmanager
+def _image_errors(name: str | Path) -> Iterator[None]:
+    """What damaged files make Pillow raise is of every kind."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks about odd metadata; damage raises
-            with Image.open(file or path) as image:
-                if at_least is not None:
-                    image.draft(None, (at_least, at_least))
-                image.load()
-                return _to_srgb(ImageOps.exif_transpose(image))
+            yield
+    except (UserError, RunError, MemoryError):
+        raise
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{path}: too many pixels to be read safely ({error})") from error
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError) as error:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 10**6
+        advice = "fst stylize --max-megapixels raises the limit"
+        raise ImageError(f"{name}: more than {most:g} megapixels; {advice}") from error
+    except Exception as error:
         if isinstance(error, FileNotFoundError):
             reason = "no such file"
         elif isinstance(error, Image.UnidentifiedImageError):
-            reason = "not a picture, or damaged"
+            reason = f"not a picture ({', '.join(_FORMATS)}), or damaged"
+        elif isinstance(error, OSError) and error.strerror:
+            reason = error.strerror
         else:
-            reason = str(error) or type(error).__name__
-        raise ImageError(f"{path}: {reason}") from error
+            reason = f"damaged ({' '.join(str(error).split()) or type(error).__name__})"
+        raise ImageError(f"{name}: {reason}") from error
 
 
-def _to_srgb(image: Image.Image) -> Image.Image:
-    """8-bit sRGB, "RGB" or "RGBA", from whatever Pillow decoded."""
+def _open(path: Path, file: BinaryIO | None = None) -> Image.Image:
+    if file is None and (refusal := refusal_to_read(path)):
+        raise ImageError(f"{path} {refusal}")
+    Image.preinit()  # or a first file of another format than its suffix says would load all of Pillow's
+    return Image.open(file or path, formats=_FORMATS)
+
+
+def _convert(image: Image.Image) -> Image.Image:
+    """8-bit sRGB, "RGB" or "RGBA", from whatever Pillow decoded: a new picture."""
     if image.mode.startswith("I") or image.mode == "F":  # 16-bit greyscale; Pillow's own conversion clips it
-        values = np.asarray(image, dtype=np.float32)
-        scale = 255.0 if values.max(initial=0) <= 1 else 1.0 if values.max(initial=0) <= 255 else 1 / 257
-        return Image.fromarray((values * scale).clip(0, 255).round().astype(np.uint8)).convert("RGB")
+        values = np.array(image, dtype=np.float32)
+        values *= 255.0 if values.max(initial=0) <= 1 else 1.0 if values.max(initial=0) <= 255 else 1 / 257
+        return Image.fromarray(values.clip(0, 255, values).round(out=values).astype(np.uint8)).convert("RGB")
     target = "RGBA" if image.has_transparency_data else "RGB"
-    if image.mode not in ("CMYK", "L"):  # these have profiles of their own kind
-        image = image.convert(target)
+    converted = image
+    if image.mode not in ("CMYK", "L", target):  # these have profiles of their own kind
+        converted = image.convert(target)
     if profile := image.info.get("icc_profile"):
         try:
             source, srgb = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
-            return ImageCms.profileToProfile(image, source, srgb, outputMode=target) or image.convert(target)
+            done = ImageCms.profileToProfile(converted, source, srgb, outputMode=target)
+            return done or converted.convert(target)
         except (ImageCms.PyCMSError, OSError):
             pass  # a broken profile, or not for this kind of picture: the numbers as they are
-    return image.convert(target)
+    return converted.convert(target)
 
 
 def flatten_alpha(image: Image.Image) -> Image.Image:
@@ -114,11 +201,16 @@ def flatten_alpha(image: Image.Image) -> Image.Image:
 
 def resize_longer_side(image: Image.Image, size: int | None) -> Image.Image:
     """Scale so that the longer side has `size` pixels, keeping proportions; `None` leaves the picture as it is."""
-    if size is None or max(image.size) == size:
-        return image
-    factor = size / max(image.size)
-    new_size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
-    return image.resize(new_size, Image.Resampling.LANCZOS)
+    new_size = scaled_size(*image.size, size)
+    return image if new_size == image.size else image.resize(new_size, Image.Resampling.LANCZOS)
+
+
+def scaled_size(width: int, height: int, longer: int | None) -> tuple[int, int]:
+    """Width and height in the same proportions, the longer one being `longer`; `None` leaves them."""
+    if longer is None:
+        return width, height
+    factor = longer / max(width, height)
+    return max(1, round(width * factor)), max(1, round(height * factor))
 
 
 def to_tensor(image: Image.Image) -> Tensor:
@@ -200,6 +292,5 @@ def write_image(image: Image.Image, path: Path) -> None:
     if suffix in _OPAQUE_SUFFIXES:
         image = flatten_alpha(image)
     options = {"quality": _JPEG_QUALITY, "subsampling": 0} if image_format == "JPEG" else {}
-    buffer = io.BytesIO()
-    image.save(buffer, format=image_format, **options)
-    write_atomically(path, buffer.getvalue())
+    with written_atomically(path) as temporary, write_errors_of(path):
+        image.save(temporary, format=image_format, **options)

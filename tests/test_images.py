@@ -1,5 +1,7 @@
 import io
+import logging
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,10 @@ from PIL import Image, ImageCms
 
 from fst.errors import RunError, UserError
 from fst.images import (
+    _FORMATS,
+    SUFFIXES,
     ImageError,
+    allow_megapixels,
     contact_sheet,
     find_images,
     flatten_alpha,
@@ -18,9 +23,9 @@ from fst.images import (
     read_image,
     resize_longer_side,
     to_pil,
+    to_srgb,
     to_tensor,
     to_uint8,
-    write_atomically,
     write_image,
 )
 from tests.conftest import make_picture
@@ -131,6 +136,111 @@ def test_damaged_files_are_named_in_one_line(tmp_path: Path, name: str, content:
     assert "\n" not in str(caught.value)
 
 
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\nshowpage\n%%EOF\n"
+
+
+def test_formats_that_no_suffix_names_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(_FORMATS) == {Image.registered_extensions()[suffix] for suffix in SUFFIXES}
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_: pytest.fail("runs Ghostscript"))
+    (tmp_path / "script.jpg").write_bytes(POSTSCRIPT)
+    Image.new("RGB", (8, 8)).save(tmp_path / "other.jpg", "DDS")
+    (tmp_path / "worse.jpg").write_bytes(b"BLP2" + b"\xff" * 200)
+    for name in ("script.jpg", "other.jpg", "worse.jpg"):
+        with pytest.raises(ImageError, match=f"{name}: not a picture .JPEG, PNG"):
+            read_image(tmp_path / name)
+    Image.new("RGB", (8, 8)).save(tmp_path / "misnamed.jpg", "WEBP")
+    assert read_image(tmp_path / "misnamed.jpg").size == (8, 8)
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError(0), struct.error("short"), RuntimeError("two\nlines"), AssertionError(), AttributeError("x")]
+)
+def test_whatever_a_damaged_file_raises_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def load(_: object) -> None:
+        raise error
+
+    path = saved(tmp_path, Image.new("RGB", (8, 8)), "bad.png")
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
+    with pytest.raises(ImageError, match=r"bad\.png: damaged \(.+\)$") as caught:
+        read_image(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_lack_of_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(_: object) -> None:
+        raise MemoryError
+
+    path = saved(tmp_path, Image.new("RGB", (8, 8)), "good.png")
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
+    with pytest.raises(MemoryError):
+        read_image(path)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for name, reason in (("pipe.jpg", "is a pipe"), (".", "is a folder")):
+        with pytest.raises(ImageError, match=reason):
+            read_image(tmp_path / name)
+    assert find_images(tmp_path) == []
+
+
+def test_a_limit_of_pixels_that_can_be_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # puts back what it was
+    path = saved(tmp_path, Image.new("RGB", (2000, 1000)), "large.png")
+    with pytest.raises(ImageError, match=r"large\.png: more than 0.002 megapixels; fst stylize --max-megapixels"):
+        read_image(path)
+    allow_megapixels(2)
+    assert read_image(path).size == (2000, 1000)
+    allow_megapixels(1.9)
+    with pytest.raises(ImageError):
+        read_image(path)
+    for count in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(UserError, match="megapixels"):
+            allow_megapixels(count)
+
+
+def test_the_size_is_checked_before_anything_is_decoded(tmp_path: Path) -> None:
+    path = saved(tmp_path, make_picture(64, 48), "cut.png")
+    path.write_bytes(path.read_bytes()[:100])
+
+    def refuse(width: int, height: int) -> None:
+        raise RunError(f"{width}×{height}")
+
+    with pytest.raises(RunError, match=r"^64×48$"):
+        read_image(path, check_size=refuse)
+
+
+def test_what_was_converted_is_not_converted_again(tmp_path: Path) -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    swapped = srgb.replace(b"rXYZ", b"????").replace(b"bXYZ", b"rXYZ").replace(b"????", b"bXYZ")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = read_image(saved(tmp_path, make_picture(9, 7), "photo.png", icc_profile=swapped, exif=exif))
+    assert image.size == (7, 9)
+    assert to_srgb(image) is image
+    assert to_srgb(image.copy()).tobytes() == image.tobytes()
+
+
+def test_a_folder_that_cannot_be_listed_costs_only_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "a.jpg").touch()
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with caplog.at_level(logging.WARNING):
+        assert find_images(tmp_path) == [tmp_path / "a.jpg"]
+    assert caplog.messages == [f"left out: {tmp_path / 'locked'}: Permission denied"]
+
+
 def test_find_images_is_ordered_nested_and_skips_the_rest(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     for name in ("b/2.PNG", "a.jpg", "notes.txt", ".hidden.jpg"):
@@ -171,22 +281,6 @@ def test_a_sheet_holds_its_pictures() -> None:
     assert sheet[0, 0, 5, 5] == 0
     assert sheet[0, 0, 5, 20] == 1
     assert sheet[0, 0, 20, 5] == pytest.approx(0.5, abs=0.01)
-
-
-def test_written_files_appear_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = tmp_path / "new" / "file.bin"
-    write_atomically(target, b"first")
-    mask = os.umask(0)
-    os.umask(mask)
-    assert target.stat().st_mode & 0o777 == 0o666 & ~mask
-
-    def full_disk(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "replace", full_disk)
-    with pytest.raises(RunError, match=r"file\.bin: cannot be written: No space left"):
-        write_atomically(target, b"second")
-    assert [path.read_bytes() for path in target.parent.iterdir()] == [b"first"]
 
 
 def test_written_pictures_keep_or_flatten_alpha(tmp_path: Path) -> None:
