@@ -1,12 +1,25 @@
 """What this machine is fast at: device, number format, and memory that is not given back too soon."""
 
 import ctypes
-import sys
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import torch
 
 from fst.errors import UserError
+
+_CONTAINER = Path("/sys/fs/cgroup")  # its share of the machine, where the process runs in one (control groups 2)
+# Runtimes that have no kind of error of their own for it say one of these.
+_ALLOCATION_FAILED = (
+    "DefaultCPUAllocator: can't allocate memory",  # PyTorch on a CPU
+    "DefaultCPUAllocator: not enough memory",  # on Windows
+    "MPS backend out of memory",
+    "CUDA error: out of memory",
+    "_STATUS_ALLOC_FAILED",  # cuDNN, cuBLAS
+    "std::bad_alloc",  # OpenVINO, ONNX Runtime
+    "Failed to allocate memory for requested buffer",  # ONNX Runtime
+)
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -50,56 +63,65 @@ def keep_large_blocks(keep: bool = True) -> None:
     """Tell glibc to keep freed large blocks: it would return every large tensor to the kernel and pay
     the page faults again at the next step (about 5% of a training step). Results are bit-equal.
 
+    It holds for the whole process: commands call it, `Stylizer` does not, and a program of one's own may.
+
     Args:
         keep: `False` brings glibc's own habit back, for comparison.
     """
-    if not sys.platform.startswith("linux"):
-        return
     m_trim_threshold, m_mmap_threshold = -1, -3
-    try:
+    with suppress(OSError, AttributeError):  # another C library, without this habit
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(m_mmap_threshold, 1 << 30 if keep else 128 << 10)
         libc.mallopt(m_trim_threshold, -1 if keep else 128 << 10)
-    except (OSError, AttributeError):  # another C library, without this habit
-        pass
 
 
-def free_memory(device: torch.device) -> int:
-    """Bytes that can still be had on a CUDA device, or else in all: of the machine, or of the container's share."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+def give_back_blocks() -> None:
+    """Return to the kernel what glibc keeps of freed memory, in which it counts as used."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def free_memory() -> int:
+    """Bytes of the host's memory that can still be had: of the machine, or of the container's share."""
+    free = psutil.virtual_memory().available
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) << 10
-    except OSError:
-        return 4 << 30  # a guess: other systems do not tell without another library
-    try:
-        limit, used = (Path("/sys/fs/cgroup", name).read_text().strip() for name in ("memory.max", "memory.current"))
+        limit = (_CONTAINER / "memory.max").read_text().strip()
+        used = int((_CONTAINER / "memory.current").read_text())
+        held = dict(line.split() for line in (_CONTAINER / "memory.stat").read_text().splitlines())
     except OSError:
         return free
-    return free if limit == "max" else min(free, int(limit) - int(used))
+    if limit == "max":
+        return free
+    reclaimable = sum(int(held.get(key, 0)) for key in ("inactive_file", "active_file"))  # the kernel's file cache
+    return max(0, min(free, int(limit) - used + reclaimable))
+
+
+def free_cuda_memory(device: torch.device) -> int:
+    """Bytes of a CUDA device's own memory that can still be had."""
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by PyTorch, for its next tensors
+    return torch.cuda.mem_get_info(device)[0] + kept
 
 
 def used_memory() -> int:
-    """Bytes that this process holds in memory."""
-    return _status("VmRSS") or 600 << 20  # where the system does not tell: what torch takes
+    """Bytes of the host's memory that this process holds."""
+    return psutil.Process().memory_info().rss
 
 
 def peak_memory_mib(device: torch.device) -> float:
     """The most memory this process has held so far, in MiB: on a CUDA device, or else in all."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    if peak := _status("VmHWM"):  # what getrusage says begins with the parent's peak
-        return peak / 2**20
-    import resource  # not on Windows
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes on macOS
-
-
-def _status(entry: str) -> int | None:
-    """An entry of Linux's status of this process, in bytes."""
-    try:
+    try:  # what getrusage says begins with the parent's peak, and psutil does not tell
         lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10
     except OSError:
-        return None
-    return next(int(line.split()[1]) for line in lines if line.startswith(entry)) << 10
+        import resource  # not on Windows
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes on macOS
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error says that memory could not be had, in the words of any of the runtimes."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in _ALLOCATION_FAILED)
+    )

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from fst.files import write_atomically
-from fst.hardware import peak_memory_mib
+from fst.hardware import keep_large_blocks, peak_memory_mib
 from fst.inference.stylizer import Stylizer
 from fst.inference.video import VideoOptions, stylize_video
 from fst.inference.video_reader import VideoReader
@@ -85,6 +85,7 @@ def timed(function: Callable[[], object]) -> float:
 
 def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     width, height = map(int, arguments.size.split("x"))
+    keep_large_blocks()  # as the command does
     stylizer = Stylizer(arguments.style, arguments.device)
     options = VideoOptions(codec=arguments.codec, preset=arguments.preset)
     clip, frames = folder / "clip.mp4", arguments.frames

@@ -14,7 +14,7 @@ from torch import Tensor
 import fst
 from fst.errors import RunError, UserError
 from fst.files import write_atomically
-from fst.hardware import fast_dtype
+from fst.hardware import fast_dtype, lacks_memory
 from fst.inference.export import Painter, missing_packages, require, run_onnx, run_openvino, to_onnx
 from fst.inference.style_file import StyleInfo, load_style
 from fst.networks.transform import TransformNetwork, refuse_small
@@ -53,7 +53,7 @@ class Backend:
         try:
             return self.paint(images)
         except Exception as error:  # every runtime has its own
-            if isinstance(error, MemoryError) or any(word in str(error) for word in ("memory", "alloc")):
+            if lacks_memory(error):
                 raise RunError(f"not enough memory for {width}×{height} pixels; try a smaller size") from error
             raise
 

@@ -27,17 +27,21 @@ from fst.networks.transform import (
 
 _LOCAL = (nn.Conv2d, nn.PixelUnshuffle, nn.PixelShuffle)  # see several pixels, but not all
 _ROWS_SHARE = 1 / 5  # of the memory, for a layer's output: three are kept at a time
+_LEAST = 64 << 20  # bytes
 _BAND_SHARE = 1 / 64  # of the memory, for a band of input: a convolution needs many times as much beside it
 
 
-def paint_in_bands(network: TransformNetwork, picture: Tensor, dtype: torch.dtype, memory: int) -> Tensor:
+def paint_in_bands(
+    network: TransformNetwork, picture: Tensor, dtype: torch.dtype, memory: int, device_memory: int | None = None
+) -> Tensor:
     """What `network` makes of a picture, within a ceiling of memory.
 
     Args:
         network: in eval mode; its device does the work.
         picture: uint8 `(1, H, W, 3)` on the CPU.
         dtype: of the work and of what is kept between layers.
-        memory: bytes that may be used beyond what is in use now.
+        memory: bytes of the host's memory that may be used beyond what is in use now.
+        device_memory: of the device's; `None` where that is the host's.
 
     Returns:
         The same kind.
@@ -48,7 +52,8 @@ def paint_in_bands(network: TransformNetwork, picture: Tensor, dtype: torch.dtyp
     left, _, above, _ = network.margins(*picture.shape[1:3])
     layers = sum(isinstance(module, _LOCAL) for module in network.modules())
     with torch.inference_mode(), tqdm(total=layers, unit="layer", leave=False, disable=None) as progress:
-        painter = _Painter(next(network.parameters()).device, dtype, memory, progress)
+        bands = memory if device_memory is None else min(memory, device_memory)
+        painter = _Painter(next(network.parameters()).device, dtype, memory, bands, progress)
         precise, last = network.float32_layers(), len(network.layers) - 1
         dtypes = [torch.float32 if number in precise else dtype for number in range(last + 1)]
         rows: Any = _Picture(picture, network)
@@ -65,14 +70,27 @@ def paint_in_bands(network: TransformNetwork, picture: Tensor, dtype: torch.dtyp
 
 def memory_needed(network: TransformNetwork, height: int, width: int) -> int:
     """An estimate of the bytes that a picture needs when done at once: from above, for all of our networks."""
-    channels, scale, widest = 3.0, 1.0, 3.0
+    widest = max(3.0, *(channels * scale**2 for _, channels, scale in _outputs(network)))  # values a pixel of it
+    return round(height * width * (80 + 20 * widest))  # measured at several sizes and widths, on a CPU
+
+
+def least_memory(network: TransformNetwork, width: int) -> int:
+    """An estimate of the bytes that a picture needs in bands, be they as narrow as can be: from above."""
+    rows = (_geometry(layer)[2] * 2 + 4 for layer, _, _ in _outputs(network))
+    row = (channels * scale for _, channels, scale in _outputs(network))
+    floats = max(high * values for high, values in zip(rows, row, strict=True))
+    return max(_LEAST, round(10 * torch.float32.itemsize * floats * width))  # measured, as above
+
+
+def _outputs(network: TransformNetwork) -> Iterator[tuple[nn.Module, float, float]]:
+    """The layers that see several pixels, each with its output's channels, and its rows for a row of the picture."""
+    channels, scale = 3.0, 1.0
     for layer in network.modules():
         if isinstance(layer, _LOCAL):
             step, gives, _ = _geometry(layer)
             channels = layer.out_channels if isinstance(layer, nn.Conv2d) else channels * (step / gives) ** 2
             scale *= gives / step
-            widest = max(widest, channels * scale**2)  # values a pixel of the picture
-    return round(height * width * (80 + 20 * widest))  # measured at several sizes and widths, on a CPU
+            yield layer, channels, scale
 
 
 class _Picture:
@@ -150,8 +168,11 @@ class _Rows:
 class _Painter:
     """Applies layers to rows. What is kept between layers is in `dtype`, as far as `memory` bytes go in memory."""
 
-    def __init__(self, device: torch.device, dtype: torch.dtype, memory: int, progress: tqdm) -> None:
-        self._device, self._dtype, self._memory, self._progress = device, dtype, memory, progress
+    def __init__(
+        self, device: torch.device, dtype: torch.dtype, memory: int, bands_memory: int, progress: tqdm
+    ) -> None:
+        self._device, self._dtype, self._progress = device, dtype, progress
+        self._memory, self._bands_memory = memory, bands_memory
 
     def apply(self, layer: nn.Module, source: Any, dtype: torch.dtype) -> _Rows:
         """A layer of any kind, worked out in `dtype`; one that sees a pixel at a time waits until `source` is read."""
@@ -203,7 +224,7 @@ class _Painter:
     def _bands_of(self, source: Any, step: int) -> list[tuple[int, int]]:
         row = source.width * source.channels * torch.float32.itemsize
         unit = 2 * step  # PicturingConvolution wants even numbers of rows
-        rows = max(1, int(_BAND_SHARE * self._memory / row) // unit) * unit
+        rows = max(1, int(_BAND_SHARE * self._bands_memory / row) // unit) * unit
         return [(top, min(top + rows, source.height)) for top in range(0, source.height, rows)]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from math import ceil, inf
 from pathlib import Path
 from threading import Lock
 from typing import TypeVar
@@ -9,19 +10,22 @@ from typing import TypeVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageFile
 from torch import Tensor
 
 from fst.errors import RunError, UserError
-from fst.hardware import fast_dtype, free_memory, keep_large_blocks, pick_device, used_memory
-from fst.images import flatten_alpha, from_uint8, keep_colors, resize_longer_side, to_uint8
+from fst.hardware import fast_dtype, free_cuda_memory, free_memory, give_back_blocks, pick_device, used_memory
+from fst.images import flatten_alpha, from_uint8, keep_colors, resize_longer_side, scaled_size, to_srgb, to_uint8
 from fst.inference.backends import open_backend
-from fst.inference.bands import memory_needed, paint_in_bands
+from fst.inference.bands import least_memory, memory_needed, paint_in_bands
 from fst.inference.style_file import find_style
 
 Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
 _ROWS = 512  # of a picture at a time, where each pixel is worked on by itself
-_LEAST_MEMORY = 64 << 20  # bytes, for bands
+# Bytes of memory for each pixel, measured, from above: of a PIL image, of a file's until it is decoded and converted,
+# of a picture to be painted with all its copies but the networks' own output, and of the copies made after the network.
+_STORED, _READ, _PAINTED, _FINISHED = 4, 12, 20, 10
+_SAMPLE = 8  # of a tensor's rows and columns, every eighth is looked at
 
 
 class Stylizer:
@@ -38,8 +42,8 @@ class Stylizer:
         strength: blend of the picture (0) and its stylized self (1).
         keep_colors: take only the luminance from the style.
         stroke: size of the brush: the picture is stylized at 1/`stroke` of its size and scaled back.
-        memory: the most that this process may take, in GiB; `None` is what the machine has free. A picture that needs
-            more is done in bands: the same result, more slowly.
+        memory: the most that this process may take of the host's memory, in GiB; `None` is what is free. A picture
+            that needs more, or more than a CUDA device has free, is done in bands: the same result, more slowly.
         backend: what runs the network: `auto`, `torch`, `compile`, `openvino` or `onnxruntime`, see `open_backend`.
             Bands are always done by `torch`.
 
@@ -64,15 +68,17 @@ class Stylizer:
             raise UserError(f"size is {size}; it is the longer side in pixels")
         if not 0.1 <= stroke <= 10:
             raise UserError(f"stroke is {stroke}; it goes from 0.1 (fine) to 10 (broad), 1 is the style's own")
+        if memory is not None and not 0 < memory < inf:
+            raise UserError(f"memory is {memory}; it is in GiB, above 0")
         shares = style if isinstance(style, Mapping) else {str(style): 1.0}
-        if not shares or min(shares.values()) < 0 or sum(shares.values()) == 0:
+        total = sum(shares.values())
+        if not all(share >= 0 for share in shares.values()) or not 0 < total < inf:
             raise UserError(f"the shares of a blend are {list(shares.values())}; give styles with shares above 0")
-        keep_large_blocks()
         self.device = pick_device(device)
         self.backends = [open_backend(backend, find_style(name), self.device) for name in shares]
         self.infos = [opened.info for opened in self.backends]
         self.networks = [opened.network for opened in self.backends]
-        self._shares = [share / sum(shares.values()) for share in shares.values()]
+        self._shares = [share / total for share in shares.values()]
         self.size, self.strength, self.keep_colors, self.stroke = size, strength, keep_colors, stroke
         self._ceiling = None if memory is None else round(memory * 2**30)
         self._dtype = fast_dtype(self.device)
@@ -89,12 +95,32 @@ class Stylizer:
         """Of the style, or of those of a blend."""
         return "+".join(info.name for info in self.infos)
 
+    def check_size(self, width: int, height: int, is_read: bool = False) -> None:
+        """Refuse a picture that is too large for the memory, from its size alone: before it is decoded and scaled.
+
+        Args:
+            is_read: it is in memory already.
+
+        Raises:
+            RunError: says how much memory is needed.
+        """
+        wide, high = scaled_size(width, height, self.size)
+        brushed_wide, brushed_high = self._brushed(wide), self._brushed(high)
+        needed = wide * high * _PAINTED + self._least_memory(brushed_wide)
+        needed += brushed_wide * brushed_high * 3 * len(self.networks)
+        if (wide, high) != (width, height):
+            needed += (width + wide) * height * _STORED  # scaled along the rows first
+        if self.stroke != 1:
+            needed += (brushed_wide * _PAINTED + wide * _STORED) * brushed_high
+        read = width * height * (_STORED if is_read else _READ)
+        self._require(needed - read if is_read else max(needed, read), wide, high)
+
     def __call__(self, image: Picture, mask: Image.Image | None = None) -> Picture:
         """Stylize one picture, or a batch of one size.
 
         Args:
-            image: a PIL image, a uint8 `(H, W, 3)` array, or a `(B, 3, H, W)` float tensor in [0, 1], which is always
-                done at once, whatever memory it takes.
+            image: a PIL image of any mode, turned upright by its EXIF orientation; a uint8 `(H, W, 3)` array; or a
+                `(B, 3, H, W)` float tensor in [0, 1], which is always done at once, whatever memory it takes.
             mask: white where the picture shall be stylized, black where not, and between; of any size.
 
         Returns:
@@ -111,8 +137,11 @@ class Stylizer:
                 raise UserError(f"an array must be uint8 (H, W, 3), this is {image.dtype} {image.shape}")
             return self._stylize_array(image, mask)
         if isinstance(image, Tensor):
-            if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
+            if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point() or not image.numel():
                 raise UserError(f"a tensor must be float (B, 3, H, W), this is {image.dtype} {tuple(image.shape)}")
+            least, most = torch.stack(image.detach()[..., ::_SAMPLE, ::_SAMPLE].aminmax()).tolist()
+            if not (least > -0.5 and most < 1.5):  # what scaling adds is less
+                raise UserError(f"a tensor's values go from 0 to 1, these from {least:.3g} to {most:.3g}")
             return self._stylize_tensor(image.to(self.device), mask).to(image.device, image.dtype)
         raise UserError(f"cannot stylize a {type(image).__name__}; give a PIL image, a uint8 array or a float tensor")
 
@@ -125,7 +154,8 @@ class Stylizer:
 
     @torch.inference_mode()
     def _stylize_pil(self, image: Image.Image, mask: Image.Image | None) -> Image.Image:
-        image = resize_longer_side(image if image.mode in ("RGB", "RGBA") else image.convert("RGB"), self.size)
+        self.check_size(*image.size, is_read=not isinstance(image, ImageFile.ImageFile))
+        image = resize_longer_side(to_srgb(image), self.size)
         flat = flatten_alpha(image)
         content = _pixels(flat)
         if self.stroke == 1:
@@ -157,20 +187,47 @@ class Stylizer:
     def _paint(self, pixels: Tensor) -> Tensor:
         """uint8 `(1, H, W, 3)` through the networks: at once where the memory suffices, or else in bands."""
         height, width = pixels.shape[1:3]
-        memory = free_memory(self.device) if self._ceiling is None else self._ceiling - used_memory()
-        memory -= 2 * pixels.nbytes
+        finished = height * width * _FINISHED
         needed = max(memory_needed(network, height, width) for network in self.networks)
-        if needed <= memory:
-            with nullcontext() if 2 * needed <= memory else self._alone:
+        memory = self._free_memory(needed + finished) - finished
+        device_memory = free_cuda_memory(self.device) if self.device.type == "cuda" else memory
+        if needed <= device_memory:
+            with nullcontext() if 2 * needed <= device_memory else self._alone:
                 content = pixels.to(self.device)
                 if len(self.backends) == 1:
                     return self.backends[0](content).cpu()
                 return to_uint8(self._blend(from_uint8(content))).cpu()
-        if memory < _LEAST_MEMORY:
-            raise RunError(f"not enough memory for {width}×{height} pixels: {_LEAST_MEMORY >> 20} MiB more are needed")
+        self._require(self._least_memory(width) + finished, width, height)
         with self._alone:
-            painted = [paint_in_bands(network, pixels, self._dtype, memory) for network in self.networks]
+            painted = [paint_in_bands(net, pixels, self._dtype, memory, device_memory) for net in self.networks]
         return painted[0] if len(painted) == 1 else _by_rows(self._mix, *painted)
+
+    def _free_memory(self, wanted: int) -> int:
+        """Bytes of the host's memory; less than `wanted` only if so little is left with nothing kept."""
+
+        def free() -> int:
+            return free_memory() if self._ceiling is None else min(free_memory(), self._ceiling - used_memory())
+
+        if (amount := free()) < wanted:
+            give_back_blocks()
+            amount = free()
+        return amount
+
+    def _least_memory(self, width: int) -> int:
+        return max(least_memory(network, width) for network in self.networks)
+
+    def _require(self, needed: int, width: int, height: int) -> None:
+        if needed <= self._free_memory(needed):
+            return
+        there = f"{free_memory() / 2**30:.1f} are free"
+        if self._ceiling is not None and needed > self._ceiling - used_memory():
+            needed += used_memory()
+            there = f"memory is {self._ceiling / 2**30:g}"
+        amount = ceil(1.02 * needed / 2**30 * 10) / 10
+        raise RunError(
+            f"not enough memory for {width}×{height} pixels: {amount:.1f} GiB are needed, {there}; "
+            "a smaller size needs less"
+        )
 
     def _blend(self, content: Tensor) -> Tensor:
         content = content.float()
@@ -197,8 +254,12 @@ class Stylizer:
 
 
 def _pixels(image: Image.Image) -> Tensor:
-    """uint8 `(1, H, W, 3)`."""
-    return torch.from_numpy(np.array(image.convert("RGB")))[None]
+    """An "RGB" or "L" picture as uint8 `(1, H, W, 3)`, without holding it once more on the way."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, _ROWS):
+        rows = image.crop((0, top, image.width, min(top + _ROWS, image.height)))
+        pixels[top : top + _ROWS] = np.asarray(rows if rows.mode == "RGB" else rows.convert("RGB"))
+    return torch.from_numpy(pixels)[None]
 
 
 def _resize(images: Tensor, *size: int) -> Tensor:

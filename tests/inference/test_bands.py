@@ -9,7 +9,8 @@ from torch import Tensor
 from fst.errors import RunError
 from fst.hardware import fast_dtype
 from fst.images import from_uint8, to_uint8
-from fst.inference.bands import memory_needed, paint_in_bands
+from fst.inference import bands
+from fst.inference.bands import least_memory, memory_needed, paint_in_bands
 from fst.inference.style_file import load_style
 from fst.networks.transform import TransformNetwork, build_transform_network
 from fst.resources import resource_folder
@@ -73,6 +74,26 @@ def test_a_full_disk_is_one_clear_line(bundled: TransformNetwork, monkeypatch: p
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda: full)
     with pytest.raises(RunError, match="TMPDIR"):
         paint_in_bands(bundled, pixels(97, 61), torch.float32, SMALL)
+
+
+def test_the_bands_are_the_devices_and_what_is_kept_the_hosts(
+    bundled: TransformNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    convert = bands.from_uint8
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: pytest.fail("not enough of the host's memory"))
+    monkeypatch.setattr(bands, "from_uint8", lambda rows: sizes.append(rows.shape[1]) or convert(rows))
+    paint_in_bands(bundled, pixels(97, 61), torch.float32, LARGE, SMALL)
+    assert max(sizes) < 61
+    sizes.clear()
+    paint_in_bands(bundled, pixels(97, 61), torch.float32, LARGE, LARGE)
+    assert max(sizes) >= 61
+
+
+def test_wide_pictures_need_more_even_in_bands(bundled: TransformNetwork) -> None:
+    narrow, wide = least_memory(bundled, 1000), least_memory(bundled, 30_000)
+    assert narrow == 64 << 20
+    assert 390 < wide / 2**20 < 800  # 390 MiB were measured
 
 
 def test_more_channels_at_full_size_need_more_memory() -> None:

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from fst.errors import RunError, UserError
-from fst.images import to_pil, to_tensor
+from fst.images import read_image, to_pil, to_tensor
 from fst.inference.style_file import StyleInfo, load_style, save_style
 from fst.inference.stylizer import Stylizer
 from fst.networks.transform import build_transform_network
@@ -68,6 +68,87 @@ def test_transparency_is_kept_and_what_lies_under_it_unseen(stylizer: Stylizer) 
     assert painted.mode == "RGBA"
     assert painted.getchannel("A").tobytes() == mask.tobytes()
     assert stylizer(hidden).tobytes() == painted.tobytes()
+
+
+def test_pictures_from_python_take_the_path_of_files(stylizer: Stylizer, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned to be seen
+    make_picture(40, 24).save(tmp_path / "phone.jpg", exif=exif)
+    make_picture(40, 24).convert("L").convert("LA").save(tmp_path / "grey.png")
+    palette = make_picture(40, 24).quantize(8)
+    palette.save(tmp_path / "palette.png", transparency=palette.getpixel((0, 0)))
+    deep = np.linspace(0, 65535, 40 * 24).reshape(24, 40).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    for path in sorted(tmp_path.iterdir()):
+        with Image.open(path) as image:
+            painted = stylizer(image)
+        expected = stylizer(read_image(path))
+        assert (painted.mode, painted.size, painted.tobytes()) == (expected.mode, expected.size, expected.tobytes())
+    with Image.open(tmp_path / "phone.jpg") as image:
+        assert stylizer(image).size == (24, 40)
+    with Image.open(tmp_path / "palette.png") as image:
+        assert stylizer(image).getchannel("A").getextrema() == (0, 255)
+    with Image.open(tmp_path / "deep.png") as image:
+        dark = image.crop((0, 0, 40, 16))  # two thirds: as 8 bits nearly all of it would be white
+        assert stylizer(dark).tobytes() != stylizer(Image.new("RGB", dark.size, "white")).tobytes()
+
+
+def test_a_picture_that_is_damaged_where_it_is_decoded_is_one_line(stylizer: Stylizer, tmp_path: Path) -> None:
+    make_picture(64, 64).save(tmp_path / "cut.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:3000])
+    with Image.open(tmp_path / "cut.png") as image, pytest.raises(UserError, match=r"cut\.png: damaged"):
+        stylizer(image)
+
+
+def test_a_stylizer_leaves_the_process_as_it_is(style_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctypes.CDLL", lambda name: pytest.fail(f"asks {name}"))
+    Stylizer(style_file, "cpu")(make_picture(32, 32))
+
+
+def test_tensors_in_other_units_are_refused(stylizer: Stylizer) -> None:
+    picture = to_tensor(make_picture(40, 40))
+    mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in ([0.48, 0.46, 0.41], [0.23, 0.22, 0.22]))
+    for wrong in (picture * 255, (picture - mean) / deviation, picture * float("nan")):
+        with pytest.raises(UserError, match="values go from 0 to 1, these from"):
+            stylizer(wrong)
+    with pytest.raises(UserError, match="float"):
+        stylizer(picture[:0])
+    assert stylizer(picture * 1.3 - 0.1).shape == picture.shape, "scaling may add as much"
+
+
+def test_a_size_too_large_for_the_memory_is_refused_before_scaling_and_says_what_is_needed(
+    style_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fst.inference.stylizer.free_memory", lambda: 2**50)
+    monkeypatch.setattr("fst.inference.stylizer.resize_longer_side", lambda *_: pytest.fail("scales"))
+    options = {"device": "cpu", "size": 20_000}
+    with pytest.raises(RunError, match=r"20000×15000 pixels: [\d.]+ GiB are needed, memory is 1; a smaller") as caught:
+        Stylizer(style_file, **options, memory=1)(make_picture(400, 300))
+    needed = float(str(caught.value).split("pixels: ")[1].split(" GiB")[0])
+    Stylizer(style_file, **options, memory=needed).check_size(400, 300)
+    with pytest.raises(RunError):
+        Stylizer(style_file, **options, memory=needed - 1).check_size(400, 300)
+    monkeypatch.setattr("fst.inference.stylizer.free_memory", lambda: 2**30)
+    with pytest.raises(RunError, match=r"GiB are needed, 1\.0 are free"):
+        Stylizer(style_file, **options).check_size(400, 300)
+
+
+def test_a_device_with_memory_of_its_own_decides_what_is_done_at_once(
+    stylizer: Stylizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def paint_in_bands(_: object, pixels: torch.Tensor, __: object, memory: int, device_memory: int) -> torch.Tensor:
+        given.append((memory, device_memory))
+        return pixels
+
+    given: list[tuple[int, int]] = []
+    monkeypatch.setattr("fst.inference.stylizer.paint_in_bands", paint_in_bands)
+    monkeypatch.setattr("fst.inference.stylizer.free_memory", lambda: 2**40)
+    monkeypatch.setattr("fst.inference.stylizer.free_cuda_memory", lambda _: 1000)
+    monkeypatch.setattr(stylizer, "device", torch.device("cuda"))
+    stylizer(make_picture(32, 24))
+    (memory, device_memory) = given[0]
+    assert device_memory == 1000
+    assert 2**39 < memory <= 2**40
 
 
 def test_other_modes_are_converted(stylizer: Stylizer) -> None:
@@ -155,6 +236,9 @@ def test_a_picture_larger_than_the_memory_is_done_in_bands(
         ({"strength": 1.5}, "strength is 1.5"),
         ({"size": 0}, "size is 0"),
         ({"stroke": 0}, "stroke is 0"),
+        ({"memory": float("nan")}, "memory is nan"),
+        ({"memory": float("inf")}, "memory is inf"),
+        ({"memory": 0}, "memory is 0"),
         ({"device": "abacus"}, "no device 'abacus'"),
         ({"device": "cuda:77"}, "no device 'cuda:77'"),
     ],
@@ -162,6 +246,12 @@ def test_a_picture_larger_than_the_memory_is_done_in_bands(
 def test_bad_options_are_one_clear_line(style_file: Path, options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         Stylizer(style_file, **options)
+
+
+@pytest.mark.parametrize("share", [float("nan"), float("inf"), -1, 0])
+def test_bad_shares_are_one_clear_line(style_file: Path, share: float) -> None:
+    with pytest.raises(UserError, match=r"shares of a blend are \["):
+        Stylizer({str(style_file): share}, "cpu")
 
 
 def test_bad_pictures_are_one_clear_line(stylizer: Stylizer) -> None:
@@ -179,6 +269,12 @@ def test_running_out_of_memory_is_one_clear_line(stylizer: Stylizer, monkeypatch
     def exhausted(_: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
+    def broken(_: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
     monkeypatch.setattr(stylizer.networks[0], "forward", exhausted)
     with pytest.raises(RunError, match="not enough memory for 20×30 pixels"):
+        stylizer(make_picture(20, 30))
+    monkeypatch.setattr(stylizer.networks[0], "forward", broken)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
         stylizer(make_picture(20, 30))
