@@ -152,6 +152,12 @@ def _add_stylize(stylize: argparse.ArgumentParser) -> None:
     machine.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
     machine.add_argument("--backend", default="auto", help="auto, torch, compile, openvino, onnxruntime; default auto")
     machine.add_argument("--memory", type=_number, metavar="GIB", help="the most to take; default: what is free")
+    machine.add_argument(
+        "--max-megapixels",
+        type=_number,
+        default=1000,
+        help="the largest picture to read, in million pixels; default 1000",
+    )
     stylize.set_defaults(run=_stylize)
 
 
@@ -226,7 +232,8 @@ def _parsed(kind: "Callable[[str], Value]", text: str, what: str) -> "Value":
 
 
 def _stylize(options: argparse.Namespace) -> int:
-    from fst.images import read_image
+    from fst.hardware import keep_large_blocks
+    from fst.images import allow_megapixels, read_image
     from fst.inference.jobs import stylize_all
     from fst.inference.stylizer import Stylizer
     from fst.inference.video import VideoOptions
@@ -235,6 +242,8 @@ def _stylize(options: argparse.Namespace) -> int:
         look = {name: getattr(options, name) for name in ("size", "strength", "keep_colors", "stroke")}
         return Stylizer(style, options.device, memory=options.memory, backend=options.backend, **look)
 
+    keep_large_blocks()
+    allow_megapixels(options.max_megapixels)
     if options.inputs[0].startswith(WEBCAM):
         return _show_camera(options, open_style)
     video_options = VideoOptions(options.codec, options.quality, options.pixel_format, options.fps, options.preset)
@@ -289,8 +298,10 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    from fst.hardware import keep_large_blocks
     from fst.study.evaluate import evaluate_all, table
 
+    keep_large_blocks()
     results = evaluate_all(
         options.styles,
         options.photos,

@@ -38,7 +38,7 @@ def test_existing_outputs_need_force(folder: Path, style_file: Path, capsys: pyt
     Path("out.png").write_bytes(b"precious")
     command = ["stylize", "in/a.jpg", "-s", str(style_file), "-o", "out.png"]
     assert main(command) == 2
-    assert capsys.readouterr().err.strip() == "fst: out.png exists; --force overwrites it"
+    assert capsys.readouterr().err.strip() == "fst: out.png exists; --force overwrites it, -o NAME keeps both"
     assert Path("out.png").read_bytes() == b"precious"
     assert main([*command, "--force"]) == 0
     assert Image.open("out.png").size == (40, 30)

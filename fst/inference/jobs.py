@@ -1,30 +1,70 @@
 """Many inputs, one style: which output each gets, and one bad input spoils no other."""
 
 import glob
+import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from fst.errors import RunError, UserError, one_line
-from fst.files import check_writable
-from fst.images import SUFFIXES, WRITABLE_SUFFIXES, find_images, read_image, write_image
+from fst.files import check_writable, refusal_to_read, write_errors_of
+from fst.images import SUFFIXES, WRITABLE_SUFFIXES, ImageError, find_images, is_animated, read_image, write_image
 from fst.inference import video
 from fst.inference.stylizer import Stylizer
 from fst.inference.video import VideoOptions, find_frames, is_template, stylize_video
 from fst.stopping import Interrupted, StopRequest
+
+_SUFFIX = re.compile(r"\.[A-Za-z]\w{0,4}")  # a file's; "results.2024" and "v1.0" may be folders
 
 
 @dataclass(frozen=True)
 class _Job:
     source: Path
     target: Path
+    is_video: bool
     frames: tuple[Path, ...] = ()  # the pictures that become one video
+
+
+@dataclass
+class _Batch:
+    """Counts the inputs that failed. One line goes to stderr for each, or an only one's error to the caller."""
+
+    alone: bool
+    failed: int = 0
+
+    @contextmanager
+    def input(self, name: str | Path) -> Iterator[None]:
+        """Around the work on one input; the next one follows whatever becomes of it."""
+        try:
+            with _one_line(name):
+                yield
+        except (UserError, RunError) as error:
+            if self.alone:
+                raise
+            self.fail(error)
+
+    def fail(self, error: object) -> None:
+        self.failed += 1
+        tqdm.write(f"fst: {one_line(error)}", file=sys.stderr)
+
+
+@contextmanager
+def _one_line(name: str | Path) -> Iterator[None]:
+    """What a system refuses, as an error for the user."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{name}: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise RunError(f"{name}: not enough memory") from error
 
 
 def stylize_all(
@@ -47,42 +87,57 @@ def stylize_all(
         The exit status: 0, or 1 if any of several inputs failed.
 
     Raises:
-        UserError, RunError: the only input failed, or the inputs name nothing.
+        UserError, RunError: the only input failed, or `output` or the options suit none of the inputs.
         Interrupted: stopped by a signal in a video, once the frames that were done are in place.
     """
-    jobs = list(_jobs(inputs, output, stylizer.name))
-    stylize = partial(stylizer, mask=mask)
-    failures = 0
+    is_file = output is not None and _names_file(output)
+    batch = _Batch(alone=len(inputs) == 1)
+    found: list[tuple[Path, Path]] = []
+    for text in inputs:
+        with batch.input(text):
+            found += _find(text, batch)
+    jobs = list(_jobs(found, output, is_file, stylizer.name)) if found else []
+    options = video_options or VideoOptions()
+    if (flags := options.given()) and found and not any(job.is_video for job in jobs):
+        raise UserError(f"{', '.join(flags)}: only for videos, and there is none")
+    batch.alone = len(jobs) == 1 and not batch.failed
     written: set[Path] = set()
-    for job in tqdm(jobs, unit="file", disable=len(jobs) == 1):
-        try:
+    for job in tqdm(jobs, unit="file", disable=len(jobs) < 2):
+        with batch.input(job.source):
             if job.target in written:
                 raise UserError(f"{job.source}: {job.target} is already another input's output; use separate folders")
             check_writable(job.target)
             existing = find_frames(job.target) if is_template(job.target) else [job.target]
             if existing and existing[0].exists() and not force:
-                raise UserError(f"{existing[0]} exists; --force overwrites it")
-            _stylize(stylize, job, video_options, stylizer.at_once)
+                raise UserError(f"{existing[0]} exists; --force overwrites it, -o NAME keeps both")
+            _stylize(stylizer, job, options, mask)
             written.add(job.target)
-        except (UserError, RunError) as error:
-            if len(jobs) == 1:
-                raise
-            failures += 1
-            tqdm.write(f"fst: {one_line(error)}", file=sys.stderr)
-    print(one_line(jobs[0].target, None) if len(jobs) == 1 else f"{len(written)} stylized, {failures} failed")
-    return 1 if failures else 0
+    print(one_line(jobs[0].target, None) if batch.alone else f"{len(written)} stylized, {batch.failed} failed")
+    return 1 if batch.failed else 0
 
 
-def _stylize(stylize: Callable[..., Any], job: _Job, options: VideoOptions | None, at_once: int) -> None:
-    if job.frames or _is_video(job.source):
-        _stylize_video(stylize, job, options, at_once)
+def _stylize(stylizer: Stylizer, job: _Job, options: VideoOptions, mask: Image.Image | None) -> None:
+    if job.is_video:
+        _stylize_video(partial(stylizer, mask=mask), job, options, stylizer.at_once)
         return
-    image = read_image(job.source)
     try:
-        painted = stylize(image)
+        painted = stylizer(_read(job.source, stylizer), mask)
+    except ImageError:  # names the file
+        raise
     except (UserError, RunError) as error:
         raise type(error)(f"{job.source}: {error}") from error
     write_image(painted, job.target)
+
+
+def _read(path: Path, stylizer: Stylizer) -> Image.Image:
+    try:
+        return read_image(path, check_size=stylizer.check_size)
+    except (
+        RunError
+    ):  # too large for the memory; a JPEG that is made smaller anyway can be decoded at a part of its size
+        if stylizer.size is None:
+            raise
+        return read_image(path, 2 * stylizer.size, check_size=stylizer.check_size)
 
 
 def _stylize_video(stylize: Callable[..., Any], job: _Job, options: VideoOptions | None, at_once: int) -> None:
@@ -105,41 +160,49 @@ def _stylize_video(stylize: Callable[..., Any], job: _Job, options: VideoOptions
 def _is_video(path: Path) -> bool:
     """By its suffix; an animated GIF is one, and a file that says nothing is one unless it holds a picture."""
     suffix = path.suffix.lower()
-    if suffix in video.SUFFIXES or not path.exists():
+    if suffix in video.SUFFIXES or suffix in SUFFIXES - {".gif"}:
         return suffix in video.SUFFIXES
-    if suffix in SUFFIXES - {".gif"}:
-        return False
     try:
-        with Image.open(path) as image:
-            return getattr(image, "is_animated", False)
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):
-        return suffix != ".gif"
+        return is_animated(path)
+    except ImageError as error:
+        return suffix != ".gif" and isinstance(error.__cause__, UnidentifiedImageError)
 
 
-def _jobs(inputs: Sequence[str], output: Path | None, style: str) -> Iterator[_Job]:
+def _jobs(found: Sequence[tuple[Path, Path]], output: Path | None, is_file: bool, style: str) -> Iterator[_Job]:
     """Each input with where its result goes; the tree below an input folder is kept."""
-    found = [(path, place) for text in inputs for path, place in _find(text)]
-    if output is not None and _names_file(output):
+    if output is not None and is_file:
         sources = tuple(path for path, _ in found)
         if _become_video(sources, output):
-            yield _Job(Path(inputs[0]), output, sources)
+            yield _Job(sources[0] if len(sources) == 1 else sources[0].parent, output, True, sources)
         elif len(found) > 1:
             raise UserError(f"-o {output} is one file for {len(found)} inputs; name a folder")
         else:
-            yield _Job(sources[0], output)
+            yield _Job(sources[0], output, _is_video(sources[0]))
         return
     folder = output or Path()
     for source, place in found:
         suffix = place.suffix.lower()
-        if _is_video(source):
+        if is_video := _is_video(source):
             suffix = place.suffix if suffix in video.WRITABLE_SUFFIXES else ".mkv"  # holds every kind of sound
         else:
             suffix = place.suffix if suffix in WRITABLE_SUFFIXES else ".png"
-        yield _Job(source, folder / place.with_name(f"{place.stem}-{style}{suffix}"))
+        yield _Job(source, folder / place.with_name(f"{place.stem}-{style}{suffix}"), is_video)
 
 
 def _names_file(output: Path) -> bool:
-    return not output.is_dir() and (output.suffix.lower() in SUFFIXES | video.SUFFIXES or is_template(output))
+    """Whether it is a file, or else a folder.
+
+    Raises:
+        UserError: it looks like a file of a kind that is not written.
+    """
+    with write_errors_of(output):
+        if output.is_dir():
+            return False
+    if output.suffix.lower() in SUFFIXES | video.SUFFIXES or is_template(output):
+        return True
+    if str(output) == "-" or _SUFFIX.fullmatch(output.suffix):
+        raise UserError(f"-o {output}: neither a picture nor a video (.png, .jpg, .mp4, …), nor a folder that is there")
+    return False
 
 
 def _become_video(sources: Sequence[Path], output: Path) -> bool:
@@ -147,16 +210,23 @@ def _become_video(sources: Sequence[Path], output: Path) -> bool:
     suffix = output.suffix.lower()
     if not is_template(output) and suffix not in video.SUFFIXES and (suffix != ".gif" or len(sources) == 1):
         return False
-    return all(path.exists() and not _is_video(path) for path in sources)
+    # Path.exists raises where a folder may not be searched.
+    return all(os.path.exists(path) and not _is_video(path) for path in sources)  # noqa: PTH110
 
 
-def _find(text: str) -> list[tuple[Path, Path]]:
+def _find(text: str, batch: _Batch) -> list[tuple[Path, Path]]:
     """The pictures and videos that an argument names, each with its place below the output folder."""
     if not text:
         raise UserError("an input is empty; name a picture, a video or a folder ('.' is the current one)")
     path = Path(text).expanduser()
     if path.is_dir():
-        files = find_images(path, SUFFIXES | video.SUFFIXES)
+
+        def skip(error: OSError) -> None:
+            if Path(error.filename) == path:
+                raise error
+            batch.fail(f"{error.filename}: {error.strerror}")
+
+        files = find_images(path, SUFFIXES | video.SUFFIXES, skip)
         if not files:
             raise UserError(f"{text}: no pictures in it or below it")
         return [(file, file.relative_to(path)) for file in files]
@@ -164,7 +234,7 @@ def _find(text: str) -> list[tuple[Path, Path]]:
         # Path.glob takes no absolute patterns.
         names = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
         files = find_frames(path) if is_template(path) else [Path(name) for name in names]
-        if not files:
-            raise UserError(f"{text}: matches nothing")
-        return [(file, Path(file.name)) for file in files if file.is_file()]
+        if not (files := [file for file in files if not refusal_to_read(file)]):
+            raise UserError(f"{text}: matches {'folders only' if names else 'nothing'}")
+        return [(file, Path(file.name)) for file in files]
     return [(path, Path(path.name))]

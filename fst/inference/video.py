@@ -30,6 +30,7 @@ SUFFIXES = WRITABLE_SUFFIXES - {".gif"} | {".avi", ".mts", ".m2ts", ".mpg", ".mp
 Stylize = Callable[[np.ndarray], np.ndarray]
 T = TypeVar("T")
 R = TypeVar("R")
+_MOST_FPS = 1000
 _AHEAD = 2  # frames that wait between two stages
 _NUMBER = re.compile(r"%0?(\d*)d")
 
@@ -58,8 +59,12 @@ class VideoOptions:
     def __post_init__(self) -> None:
         if self.quality is not None and not 0 <= self.quality <= 63:
             raise UserError(f"quality is {self.quality}; it goes from 0 (the best) to 51, for vp9 and av1 63")
-        if self.fps is not None and self.fps <= 0:
-            raise UserError(f"fps is {self.fps}; it is frames a second")
+        if self.fps is not None and not 0 < self.fps <= _MOST_FPS:
+            raise UserError(f"fps is {self.fps}; it is frames a second, above 0 and up to {_MOST_FPS}")
+
+    def given(self) -> list[str]:
+        """The flags of the command line that are not left at their defaults."""
+        return [f"--{name.replace('_', '-')}" for name, value in vars(self).items() if value is not None]
 
 
 @dataclass(frozen=True)
@@ -155,6 +160,8 @@ def _open_writer(path: Path, reader: "Reader", options: VideoOptions) -> "VideoW
     if is_template(path):
         from fst.inference.numbered import PictureWriter
 
+        if flags := [flag for flag in options.given() if flag != "--fps"]:
+            raise UserError(f"{', '.join(flags)}: only for videos, and {path} are pictures")
         return PictureWriter(path)
     from fst.inference.video_writer import VideoWriter
 

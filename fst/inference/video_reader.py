@@ -12,6 +12,7 @@ from av.stream import Disposition
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from fst.errors import UserError
+from fst.files import refusal_to_read
 
 # Numbers of ITU-T H.273, as FFmpeg uses them.
 BT709, UNTAGGED, BT470BG, BT601 = 1, 2, 5, 6
@@ -81,6 +82,8 @@ class VideoReader:
     """
 
     def __init__(self, path: Path) -> None:
+        if refusal := refusal_to_read(path):
+            raise UserError(f"{path} {refusal}")
         try:
             self._container = av.open(f"file:{path}", metadata_errors="replace")
         except av.FFmpegError as error:

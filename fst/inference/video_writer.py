@@ -18,12 +18,12 @@ from fst.inference.video_reader import BT470BG, BT601, FULL, LIMITED, Frame, Rea
 
 _RGB = 0  # the "matrix" of RGB itself in ITU-T H.273
 _CODECS = {".webm": "libvpx-vp9", ".gif": "gif"}
-# Encoders with a constant quality (CRF): the default, and a speed that leaves the processor to the network.
-_QUALITIES: dict[str, tuple[int, dict[str, str]]] = {
-    "libx264": (20, {"preset": "veryfast"}),
-    "libx265": (24, {"preset": "veryfast", "x265-params": "log-level=error"}),
-    "libvpx-vp9": (30, {"deadline": "realtime", "cpu-used": "6", "row-mt": "1"}),
-    "libsvtav1": (30, {"preset": "10"}),
+# Encoders with a constant quality (CRF): the default, the worst, and a speed that leaves the processor to the network.
+_QUALITIES: dict[str, tuple[int, int, dict[str, str]]] = {
+    "libx264": (20, 51, {"preset": "veryfast"}),
+    "libx265": (24, 51, {"preset": "veryfast", "x265-params": "log-level=error"}),
+    "libvpx-vp9": (30, 63, {"deadline": "realtime", "cpu-used": "6", "row-mt": "1"}),
+    "libsvtav1": (30, 63, {"preset": "10"}),
 }
 os.environ.setdefault("SVT_LOG", "1")  # libsvtav1 would fill the terminal
 
@@ -40,7 +40,7 @@ class VideoWriter:
         damaged: packets of other streams that could not be written.
 
     Raises:
-        UserError: no such codec or pixel format, or one that cannot hold these pictures.
+        UserError: no such codec or pixel format, one that cannot hold these pictures, or a quality it does not have.
         OSError: from any method: the disk is full.
     """
 
@@ -51,6 +51,7 @@ class VideoWriter:
             self._codec = av.Codec(name, "w")
         except UnknownCodecError as error:
             raise UserError(f"no encoder '{name}' in this FFmpeg; try h264, hevc, vp9 or av1") from error
+        self._encoder_options = self._choose_options()
         self._container: Any = None
         self._scaler = VideoReformatter()
         self._last = -(2**63)  # pts
@@ -103,7 +104,7 @@ class VideoWriter:
         container = self._container = av.open(f"file:{self._path}", "w")
         stream: Any
         try:
-            stream = container.add_stream(codec.name, rate=self._reader.rate, options=self._encoder_options())
+            stream = container.add_stream(codec.name, rate=self._reader.rate, options=self._encoder_options)
         except ValueError as error:
             raise UserError(f".{container.format.name} holds no {codec.name}; choose another --codec") from error
         self._stream, self._signal = stream, frame.signal
@@ -119,10 +120,12 @@ class VideoWriter:
         self._copies, self.notes = self._reader.copy_streams(container)
         container.start_encoding()
 
-    def _encoder_options(self) -> dict[str, str]:
+    def _choose_options(self) -> dict[str, str]:
         quality, preset = self._options.quality, self._options.preset
         if self._codec.name in _QUALITIES:
-            default, options = _QUALITIES[self._codec.name]
+            default, worst, options = _QUALITIES[self._codec.name]
+            if quality is not None and quality > worst:
+                raise UserError(f"quality is {quality}; {self._codec.name}'s goes from 0 (the best) to {worst}")
             options = options | {"crf": str(default if quality is None else quality)}
             if preset is None:
                 return options

@@ -1,6 +1,8 @@
 """Videos in the command `fst stylize`; for pictures see tests/test_cli.py."""
 
+import os
 import signal
+import threading
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,15 @@ import pytest
 from PIL import Image
 
 from fst.cli import main
+from fst.errors import RunError
+from fst.images import read_image
+from fst.inference.jobs import stylize_all
 from fst.inference.stylizer import Stylizer
 from fst.inference.video import stylize_video
 from fst.stopping import StopRequest
 from tests.clips import gray, invert, look, make_gif, make_video, same
 from tests.conftest import make_picture
+from tests.mistakes import run
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
 
@@ -81,7 +87,7 @@ def test_videos_and_pictures_in_one_command(clip: Path, fake: FakeStylizer, caps
 def test_existing_videos_need_force(clip: Path, fake: FakeStylizer, capsys: pytest.CaptureFixture[str]) -> None:
     Path("out.mp4").write_bytes(b"precious")
     assert stylize("clip.mp4", "-o", "out.mp4") == 2
-    assert capsys.readouterr().err == "fst: out.mp4 exists; --force overwrites it\n"
+    assert capsys.readouterr().err == "fst: out.mp4 exists; --force overwrites it, -o NAME keeps both\n"
     assert Path("out.mp4").read_bytes() == b"precious"
     assert stylize("clip.mp4", "-o", "out.mp4", "--force", "--codec", "hevc", "--quality", "40") == 0
     assert look(Path("out.mp4")).stream.codec_context.name == "hevc"
@@ -120,6 +126,116 @@ def test_a_picture_cannot_hold_a_video(clip: Path, fake: FakeStylizer, capsys: p
     assert stylize("clip.mp4", "-o", "out.png") == 2
     message = "fst: clip.mp4 is a video, out.png one picture; -o out-%05d.png writes each frame\n"
     assert capsys.readouterr().err == message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("pipe.jpg", "pipe.jpg is a pipe or a device; save what it gives to a file first"),
+        ("pipe.mp4", "pipe.mp4 is a pipe"),
+        ("pipe", "pipe is a pipe"),
+        ("folders/* -o x.png", "folders/*: matches folders only"),
+        ("folders/*", "folders/*: matches folders only"),
+        ("a.png -o -", "-o -: neither a picture nor a video"),
+        ("a.png -o x.txt", "-o x.txt: neither a picture nor a video"),
+        ("a.png --codec h264 --fps 5", "--codec, --fps: only for videos, and there is none"),
+        ("clip.mp4 -o %d.png --quality 5", "--quality: only for videos, and %d.png are pictures"),
+        ("clip.mp4 --quality 60", "quality is 60; libx264's goes from 0 (the best) to 51"),
+        ("a.png -o a.mp4 --fps 100000", "fps is 100000; it is frames a second, above 0 and up to 1000"),
+        ("a.png --max-megapixels 0", "max-megapixels is 0.0; it is in millions of pixels, above 0"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(clip: Path, fake: FakeStylizer, arguments: str, message: str) -> None:
+    for name in ("pipe.jpg", "pipe.mp4", "pipe"):
+        os.mkfifo(name)
+    Path("folders/one").mkdir(parents=True)
+    make_picture(20, 20).save("a.png")
+    outcome = run(f"stylize {arguments} -s tiny")
+    assert outcome.faults() == []
+    assert message in outcome.err
+
+
+def test_a_rate_of_nothing_is_refused(fake: FakeStylizer) -> None:
+    outcome = run("stylize a.png -o a.mp4 -s tiny --fps 1/0")
+    assert outcome.status == 2
+    assert "'1/0' is no rate" in outcome.err
+
+
+def test_a_name_with_a_number_may_be_a_folder(fake: FakeStylizer) -> None:
+    make_picture(20, 20).save("a.png")
+    assert stylize("a.png", "-o", "results.2024") == 0
+    Path("x.txt").mkdir()
+    assert stylize("a.png", "-o", "x.txt") == 0
+    assert Path("results.2024/a-tiny.png").is_file()
+    assert Path("x.txt/a-tiny.png").is_file()
+
+
+def test_what_the_system_refuses_costs_one_input(
+    fake: FakeStylizer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("in/locked").mkdir(parents=True)
+    for name in ("a.png", "b.png", "long.png", "huge.png"):
+        make_picture(20, 20).save(f"in/{name}")
+    exists, scandir, read = Path.exists, os.scandir, read_image
+
+    def exists_or_not(path: Path) -> bool:
+        if path.name == "long-tiny.png":
+            raise OSError(36, "File name too long", str(path))
+        return exists(path)
+
+    def list_folder(path: str) -> object:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    def read_or_not(path: Path, *options: object, **others: Any) -> Image.Image:
+        if path.name == "huge.png":
+            raise MemoryError
+        return read(path, *options, **others)
+
+    monkeypatch.setattr(Path, "exists", exists_or_not)
+    monkeypatch.setattr(os, "scandir", list_folder)
+    monkeypatch.setattr("fst.inference.jobs.read_image", read_or_not)
+    assert stylize("nothing/*.png", "in", "-o", "out") == 1
+    captured = capsys.readouterr()
+    assert [line for line in captured.err.splitlines() if line.startswith("fst: ")] == [
+        "fst: nothing/*.png: matches nothing",
+        "fst: in/locked: Permission denied",
+        "fst: in/huge.png: not enough memory",
+        "fst: in/long.png: File name too long",
+    ]
+    assert captured.out == "2 stylized, 4 failed\n"
+    assert stylize("in/locked", "-o", "out") == 1
+    assert capsys.readouterr().err == "fst: in/locked: Permission denied\n"
+
+
+def test_a_photo_too_large_for_the_memory_is_decoded_smaller_where_it_can_be(
+    fake: FakeStylizer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def check_size(width: int, height: int) -> None:
+        if width * height > 50_000:
+            raise RunError(f"not enough memory for {width}×{height} pixels")
+
+    monkeypatch.setattr(fake, "check_size", check_size)
+    make_picture(640, 480).save("large.jpg")
+    make_picture(640, 480).save("large.png")
+    assert stylize("large.jpg") == 1
+    assert "large.jpg: not enough memory for 640×480" in capsys.readouterr().err
+    fake.size = 60
+    assert stylize("large.jpg") == 0
+    with Image.open("large-tiny.jpg") as image:
+        assert image.size == (160, 120)  # the fake one does not scale
+    assert stylize("large.png") == 1
+
+
+def test_a_video_can_be_stylized_in_any_thread(clip: Path, fake: FakeStylizer) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    statuses: list[int] = []
+    thread = threading.Thread(target=lambda: statuses.append(stylize_all(fake, ["clip.mp4"], Path("out.mp4"))))
+    thread.start()
+    thread.join()
+    assert statuses == [0]
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_network_paints_a_video(clip: Path, style_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
