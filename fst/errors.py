@@ -20,9 +20,13 @@ class RunError(Exception):
 def find_cause(error: BaseException) -> UserError | RunError | None:
     """The error meant for the user in a chain that libraries may have wrapped around it."""
     link: BaseException | None = error
-    while link is not None and not isinstance(link, UserError | RunError):
+    seen: set[int] = set()  # an exception that is raised again and again can become its own context
+    while link is not None and id(link) not in seen:
+        if isinstance(link, UserError | RunError):
+            return link
+        seen.add(id(link))
         link = link.__cause__ or link.__context__
-    return link
+    return None
 
 
 def one_line(text: object, longest: int | None = LONGEST_LINE) -> str:

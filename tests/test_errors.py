@@ -1,6 +1,6 @@
 import pytest
 
-from fst.errors import one_line
+from fst.errors import RunError, UserError, find_cause, one_line
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,18 @@ def test_a_long_text_keeps_its_two_ends() -> None:
     assert line.endswith(" what to do")
     assert len(line) <= 280
     assert one_line("x" * 10_000, None) == "x" * 10_000
+
+
+def test_it_is_found_below_what_libraries_wrapped_around_it() -> None:
+    meant, outer = UserError("meant"), ValueError()
+    outer.__context__, outer.__cause__ = RunError("met on the way"), meant
+    assert find_cause(outer) is meant
+    assert find_cause(meant) is meant
+    assert find_cause(ValueError()) is None
+
+
+def test_a_ring_of_contexts_ends() -> None:
+    """As of an exception that a thread left behind and every call raises again."""
+    first, second = OSError(), ValueError()
+    first.__context__, second.__context__ = second, first
+    assert find_cause(first) is None
