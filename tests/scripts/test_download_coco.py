@@ -287,7 +287,16 @@ def test_interrupted_unpacking_is_resumed(
     assert all(path.stat().st_mtime_ns == time for path, time in first.items() if path != torn)
 
 
+@pytest.fixture
+def heard_ctrl_c() -> Iterator[None]:
+    """A job in the background inherits that SIGINT is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no pthread_kill")
+@pytest.mark.usefixtures("heard_ctrl_c")
 def test_ctrl_c_while_downloading(
     script: ModuleType, server: Server, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
