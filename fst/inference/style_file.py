@@ -4,7 +4,6 @@ The weights are plain tensors; everything else is one JSON document in the file'
 read without pickle; what it says is checked against the types below and never imported or called.
 """
 
-import dataclasses
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-import fst
 from fst.errors import UserError
 from fst.files import check_name, write_atomically
 from fst.images import SUFFIXES as PICTURE_SUFFIXES
@@ -55,6 +53,26 @@ class StyleFileError(UserError):
     """A file that is not a style this version can read; the message names it and the reason."""
 
 
+class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of a style's training, up to where it was stopped, or went on with another length or on another machine.
+
+    Attributes:
+        style: its name; that of another style in a network that started from it.
+        steps: optimiser steps at the end of this part, counted from the beginning of the style's training.
+        max_steps: the length that was asked for, which the learning rate was planned for.
+        device: kind of device: cpu, cuda, mps.
+        precision: of the training, as Lightning names it.
+        versions: of fst and torch.
+    """
+
+    style: str
+    steps: _Count
+    max_steps: _Count = 0
+    device: str = ""
+    precision: str = ""
+    versions: Mapping[str, str] = msgspec.field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class StyleInfo:
     """What a style file says about its network.
@@ -71,7 +89,8 @@ class StyleInfo:
         steps: optimiser steps; `batch_size` pictures each, `image_size` pixels a side.
         style_image: the style picture: its file without folder and suffix; that of `name` if empty.
         style_size: its longer side in pixels, when the targets were measured.
-        versions: of fst and torch that trained it.
+        versions: of fst and torch that trained it, if known.
+        history: the parts of its training in their order, first those of the style it started from.
         scores: measured terms on validation photos, by name.
     """
 
@@ -88,7 +107,8 @@ class StyleInfo:
     image_size: _Count = 0
     style_image: str = ""
     style_size: _Count = 0
-    versions: Mapping[str, str] = field(default_factory=lambda: {"fst": fst.__version__, "torch": torch.__version__})
+    versions: Mapping[str, str] = field(default_factory=dict)
+    history: tuple[Run, ...] = ()
     scores: Mapping[str, _Number] = field(default_factory=dict)
     format_version: Annotated[int, msgspec.Meta(ge=1)] = FORMAT_VERSION
 
@@ -100,7 +120,7 @@ def save_style(path: Path, network: nn.Module, info: StyleInfo, dtype: torch.dty
         dtype: of the stored weights; float16 halves the file (81 dB from float32 for the bundled style).
     """
     tensors = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in network.state_dict().items()}
-    document = dataclasses.asdict(info)
+    document = msgspec.to_builtins(info)
     document["scores"] = {name: score for name, score in info.scores.items() if math.isfinite(score)}
     write_atomically(path, save(tensors, metadata={_KEY: json.dumps(document)}))
 
@@ -164,7 +184,8 @@ def _parse(path: Path, metadata: Mapping[str, str] | None) -> StyleInfo:
             raise UserError(f"style_image='{info.style_image}' is a path")
     except (msgspec.ValidationError, UserError) as error:
         raise StyleFileError(f"{path}: its description is wrong: {error}") from error
-    if unknown := [name for name in document if document[name] != vars(info).get(name, ...)]:
+    known = msgspec.to_builtins(info)
+    if unknown := [name for name in document if name != "history" and document[name] != known.get(name, ...)]:
         raise StyleFileError(f"{path}: its description has unknown entries: {', '.join(sorted(unknown))}")
     return info
 

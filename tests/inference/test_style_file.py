@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from fst.inference.style_file import (
+    Run,
     StyleFileError,
     StyleInfo,
     find_style,
@@ -64,6 +65,8 @@ def test_round_trip_is_exact(tmp_path: Path) -> None:
         image_size=256,
         style_image="starry_night",
         style_size=512,
+        versions={"fst": "1", "torch": "2"},
+        history=(Run("older", 9), Run("night", 7, 8, "cpu", "32-true", {"fst": "1", "torch": "2"})),
         scores={"content": 0.1},
     )
     save_style(tmp_path / "night.safetensors", network, info)
@@ -194,6 +197,11 @@ def test_a_painting_or_other_file_in_place_of_a_style_says_what_to_do(
 
 def test_every_field_is_written(style_file: Path) -> None:
     assert set(description(style_file)) == {field.name for field in dataclasses.fields(StyleInfo)}
+
+
+def test_versions_that_a_file_does_not_tell_are_unknown(style_file: Path, tmp_path: Path) -> None:
+    info = read_info(rewrite(style_file, tmp_path / "old.safetensors", {"versions": None, "history": None}))
+    assert (info.versions, info.history) == ({}, ())
 
 
 def test_names_are_found_among_bundled_and_trained_styles(
