@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shutil
 import stat
 import tempfile
 import time
@@ -58,7 +59,17 @@ def write_atomically(path: Path, data: bytes) -> None:
         RunError: the folder cannot be written, or the disk is full.
     """
     with written_atomically(path) as temporary, write_errors_of(path):
-        temporary.write_bytes(data)
+        fill(temporary, data)
+
+
+def fill(path: Path, data: bytes | memoryview) -> None:
+    """Write `data` to a file; the OSError where that fails says how much room it takes and how much there is."""
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        free = shutil.disk_usage(path.parent).free
+        room = f"{len(data) / 2**20:.1f} MiB needed, {free / 2**20:.1f} MiB free"
+        raise OSError(error.errno, f"{error.strerror}, {room}") from error
 
 
 def check_name(name: str) -> str:

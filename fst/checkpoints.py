@@ -1,0 +1,166 @@
+"""Checkpoints on disk: written whole, the one before kept, checked when read, refused where the settings differ."""
+
+import hashlib
+import io
+import logging
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fst.errors import UserError
+from fst.files import fill, write_errors_of, written_atomically
+
+log = logging.getLogger(__name__)
+
+FOLDER = "checkpoints"  # of a run, for its checkpoints
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+_SHOWN = 3  # settings that differ, in an error
+_LONGEST = 40  # characters of a value there
+
+
+class CheckpointError(UserError):
+    """A file that is no checkpoint, or a damaged one; the message names it and the reason."""
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Write tensors and plain values; a whole checkpoint that is there already becomes `previous.ckpt` beside it.
+
+    At every moment one of the two is whole, also when the process is killed or the disk is full.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    with written_atomically(path) as temporary, write_errors_of(path):
+        fill(temporary, buffer.getbuffer())
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # a machine that loses power must not keep the name alone
+        if _damage(path) is None:
+            path.replace(path.with_name(PREVIOUS))
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """The state in one file, on the CPU. It runs no code of the file's.
+
+    Raises:
+        CheckpointError: missing, damaged (its checksums are compared), or no checkpoint.
+    """
+    if reason := _damage(path):
+        raise CheckpointError(f"ckpt_path={path}: not a checkpoint, or damaged ({reason})")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"ckpt_path={path}: it holds more than tensors and plain values, and was not read"
+        ) from error
+    except Exception as error:  # torch raises many kinds, all meaning the same to the user
+        raise CheckpointError(f"ckpt_path={path}: not a checkpoint, or damaged ({type(error).__name__})") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"ckpt_path={path}: not a checkpoint (it holds a {type(state).__name__})")
+    return state
+
+
+def read_checkpoint(path: Path) -> tuple[Path, dict[str, Any]]:
+    """The state to go on from, and its file: that of `path`, or, where `last.ckpt` is damaged or missing, of the one
+    before, with a warning.
+
+    Raises:
+        CheckpointError: neither can be read.
+    """
+    try:
+        return path, load_checkpoint(path)
+    except CheckpointError as error:
+        previous = path.with_name(PREVIOUS)
+        if path.name != LAST or not previous.is_file():
+            raise
+        state = load_checkpoint(previous)
+        log.warning("%s; going on from the one before, %s", error, previous)
+        return previous, state
+
+
+def _damage(path: Path) -> str | None:
+    """What is wrong with a file, as far as its checksums tell; torch itself does not compare them."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            odd = file.testzip()
+    except FileNotFoundError:
+        return "no such file"
+    except Exception as error:  # zipfile raises many kinds
+        return "it is empty" if path.is_file() and not path.stat().st_size else f"{error}" or type(error).__name__
+    return odd and f"the checksum of {odd} does not fit"
+
+
+def checkpoint_of(run: Path) -> Path | None:
+    """What `read_checkpoint` takes for a run's folder; `None` if it has no checkpoint yet."""
+    folder = run / FOLDER
+    return folder / LAST if any((folder / name).is_file() for name in (LAST, PREVIOUS)) else None
+
+
+def find_checkpoint(name: str, ckpt_path: str) -> Path:
+    """The checkpoint meant by `last` (of the newest run of that name) or by a path, for `read_checkpoint`.
+
+    Raises:
+        UserError: there is none.
+    """
+    if ckpt_path != "last":
+        path = Path(ckpt_path)
+        if not path.is_file() and path != checkpoint_of(path.parent.parent):
+            raise UserError(f"ckpt_path={ckpt_path}: no such checkpoint; ckpt_path=last takes the newest run's")
+        return path
+    files = [path for kept in (LAST, PREVIOUS) for path in Path("outputs", name).glob(f"*/{FOLDER}/{kept}")]
+    if not files:
+        raise UserError(f"ckpt_path=last: no run of '{name}' below outputs has a checkpoint; leave it out to start one")
+    return max(files, key=lambda path: path.stat().st_mtime).with_name(LAST)
+
+
+def flat_settings(config: Mapping[str, Any], free: tuple[str, ...]) -> dict[str, Any]:
+    """The values of a nested configuration by dotted keys, without those that begin with a key in `free`.
+
+    >>> flat_settings({"a": {"b": 1, "c": [2]}, "d": 3, "dd": 4}, ("a.b", "d"))
+    {'a.c': [2], 'dd': 4}
+    """
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        if key in free:
+            continue
+        below = tuple(name.removeprefix(f"{key}.") for name in free if name.startswith(f"{key}."))
+        if isinstance(value, Mapping) and value:
+            found |= {f"{key}.{name}": inner for name, inner in flat_settings(value, below).items()}
+        else:
+            found[key] = value
+    return found
+
+
+def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any], instead: str) -> None:
+    """Compare the settings that a checkpoint was made with and those it shall go on with.
+
+    Args:
+        instead: what to do to go on with other settings.
+
+    Raises:
+        UserError: they differ; it names keys and both values.
+    """
+    changes = [
+        f"{key} was {_shown(before, key)}, is {_shown(now, key)}"
+        for key in [*now, *(before.keys() - now.keys())]
+        if key not in before or key not in now or before[key] != now[key]
+    ]
+    if changes:
+        rest = f"; and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
+        raise UserError(f"ckpt_path={path}: made with other settings: {'; '.join(changes[:_SHOWN])}{rest}; {instead}")
+
+
+def _shown(settings: Mapping[str, Any], key: str) -> str:
+    text = str(settings[key]) if key in settings else "not set"
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def fingerprint(path: Path) -> str:
+    """A file's name and a hash of what is in it: it stands for the file among the settings."""
+    return f"{path.name} ({hashlib.sha256(path.read_bytes()).hexdigest()[:8]})"
