@@ -8,7 +8,8 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 from torch import Tensor
 
-from fst.errors import UserError
+from fst.checkpoints import FOLDER, find_checkpoint
+from fst.errors import RunError
 from fst.images import read_tensor
 from fst.networks.vgg import LossNetwork, layer_table
 from fst.perceptual import LossWeights, PerceptualLoss
@@ -16,7 +17,6 @@ from fst.resources import find_style_image
 
 log = logging.getLogger(__name__)
 
-CHECKPOINTS, LAST = "checkpoints", "last.ckpt"  # a run's folder for them, and the one to go on from
 
 # Each layer of the loss network is a layer set by itself, beside those in conf/layers: layers=conv4_2.
 for _layer in layer_table("vgg19"):
@@ -46,32 +46,39 @@ def build_loss(config: DictConfig, style_image: Tensor) -> PerceptualLoss:
 
 
 def run_folder(name: str, ckpt_path: str | None) -> Path:
-    """Where a run writes: `outputs/NAME/TIMESTAMP`, or the folder of the run that it goes on with.
+    """Where a run writes: the folder of the run that it goes on with, or a new `outputs/NAME/TIMESTAMP`.
 
     Raises:
         UserError: there is no such checkpoint.
     """
     if ckpt_path is not None:
         checkpoint = find_checkpoint(name, ckpt_path)
-        if checkpoint.parent.name == CHECKPOINTS:
+        if checkpoint.parent.name == FOLDER:
             return checkpoint.parent.parent
-    return Path("outputs", name, datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
+    return Path("outputs", new_folder("outputs", name))
 
 
-def find_checkpoint(name: str, ckpt_path: str) -> Path:
-    """The checkpoint meant by `last` (of the newest run of that name) or by a path.
+def new_folder(root: str, name: str) -> str:
+    """Make `ROOT/NAME/TIMESTAMP`, with a number at its end where several runs of one name begin in one second.
+
+    Returns:
+        Its path below `root`.
 
     Raises:
-        UserError: there is none.
+        RunError: it cannot be made.
     """
-    if ckpt_path != "last":
-        if not Path(ckpt_path).is_file():
-            raise UserError(f"ckpt_path={ckpt_path}: no such checkpoint; ckpt_path=last takes the newest run's")
-        return Path(ckpt_path)
-    found = sorted(Path("outputs", name).glob(f"*/{CHECKPOINTS}/{LAST}"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise UserError(f"ckpt_path=last: no run of '{name}' below outputs has a checkpoint; leave it out to start one")
-    return found[-1]
+    folder = begin = f"{name}/{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    number = 1
+    while True:
+        try:
+            Path(root, folder).mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+            folder = f"{begin}_{number}"
+        except OSError as error:
+            raise RunError(f"{root}/{folder}: cannot be made: {error.strerror}") from error
+        else:
+            return folder
 
 
 def quote(value: object) -> str:

@@ -24,7 +24,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from fst.config import find_checkpoint, quote, run_folder
+from fst.checkpoints import find_checkpoint
+from fst.config import new_folder, quote, run_folder
 from fst.errors import UserError, find_cause
 from fst.menu import help_text, named_choices
 from fst.resources import resource_folder
@@ -88,6 +89,7 @@ def read_arguments(application: Application, arguments: list[str]) -> Namespace:
     OmegaConf.register_new_resolver(
         "run_dir", lambda name, ckpt: str(run_folder(name, ckpt)), use_cache=True, replace=True
     )
+    OmegaConf.register_new_resolver("new_folder", new_folder, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("job_devices", _job_devices, replace=True)
     return options
 
@@ -221,7 +223,8 @@ def _run(
     except Interrupted as stop:
         if not quiet:
             again = shlex.join(override for override in overrides if not override.startswith("ckpt_path="))
-            print(f"{stop}; go on with: fst {application.command} {again} ckpt_path=last")
+            how = f"go on with: fst {application.command} {again} ckpt_path=last"
+            print(f"{stop}; {how if stop.step else 'nothing was to be saved yet'}")
         if sweeping:
             raise
         return stop
@@ -270,8 +273,11 @@ def _job_devices() -> int | list[int]:
 
 
 def _refuse_nothing(override: str) -> None:
-    """Raises a `UserError` for `GROUP=null`, of which Hydra would say neither group nor choices, and for `KEY={}`, which
-    it would merge into what is there without a change."""
+    """Refuse `GROUP=null`, of which Hydra would say neither group nor choices, and `KEY={}`, which would change nothing.
+
+    Raises:
+        UserError: it is one of these.
+    """
     key, _, value = override.partition("=")
     group = resource_folder("conf") / key
     if group.is_dir() and (value in ("", "null", "true", "false") or value.isdecimal()):

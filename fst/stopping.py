@@ -1,13 +1,12 @@
 """Stopping without losing anything: a signal is noted, and the loop stops between two steps."""
 
 import signal
-import threading
 from types import FrameType
 from typing import Any
 
 
 class Interrupted(Exception):  # noqa: N818 (a request, not an error)
-    """A run stopped by a signal, once its checkpoint was written."""
+    """A run stopped by a signal, once its checkpoint was written; at step 0 there is none to go on from."""
 
     def __init__(self, signal_number: int, step: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signal_number).name} at step {step}")
@@ -27,11 +26,18 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+            self._previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+            self.listen()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._restore_handlers()
+
+    def listen(self) -> None:
+        """Take the signals (back) from a library that has put its own handlers there in the meantime."""
+        if self.signal is None:
+            for number in self._previous:
+                signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal = number

@@ -22,7 +22,7 @@ from statistics import mean
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tqdm import tqdm
 
-from fst.config import CHECKPOINTS, LAST
+from fst.checkpoints import checkpoint_of
 from fst.files import write_atomically
 
 BASELINE = "Adam constant 1e-3"
@@ -82,7 +82,7 @@ def run(recipe: str, seed: int, arguments: argparse.Namespace) -> None:
         *overrides,
         *arguments.overrides,
     ]
-    if (checkpoint := folder / CHECKPOINTS / LAST).exists():  # it was stopped
+    if checkpoint := checkpoint_of(folder):  # it was stopped
         command.append(f"ckpt_path={checkpoint}")
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "output.txt").open("a") as output:

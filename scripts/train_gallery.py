@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from fst.checkpoints import checkpoint_of
 from fst.images import find_images
 from fst.inference.style_file import SUFFIX, find_style, load_style, save_style
 
@@ -45,7 +46,7 @@ def train(name: str, painting: Path, overrides: list[str]) -> Path:
         f"name={name}",
         f"style.image={painting}",
     ]
-    if any(Path("outputs", name).glob("*/checkpoints/last.ckpt")):
+    if any(checkpoint_of(run) for run in Path("outputs", name).glob("*")):
         overrides = [*overrides, "ckpt_path=last"]
     subprocess.run([*command, *overrides], check=True)
     return find_style(name)  # the newest below outputs/

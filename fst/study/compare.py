@@ -16,7 +16,8 @@ import torch
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
-from fst.config import CHECKPOINTS, LAST, build_loss, quote, read_style_image
+from fst.checkpoints import checkpoint_of
+from fst.config import build_loss, quote, read_style_image
 from fst.errors import RunError, UserError, find_cause
 from fst.files import write_atomically
 from fst.hardware import pick_device
@@ -71,7 +72,7 @@ def run_cell(config: DictConfig, cell: Cell) -> str:
 
 def _slow(config: DictConfig, cell: Cell, folder: Path) -> dict[str, Any]:
     composed = slow_config(config, cell)
-    if (checkpoint := folder / CHECKPOINTS / LAST).exists():
+    if checkpoint := checkpoint_of(folder):
         composed.ckpt_path = str(checkpoint)
     with _clock(folder):
         picture = optimize(composed, folder)

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from fst.config import CHECKPOINTS, LAST, build_loss, quote, read_style_image
+from fst.checkpoints import checkpoint_of
+from fst.config import build_loss, quote, read_style_image
 from fst.errors import RunError
 from fst.images import read_tensor, to_pil, write_image
 from fst.inference.stylizer import Stylizer
@@ -29,8 +30,8 @@ def train(overrides: Sequence[str], folder: Path) -> Path:
         KeyboardInterrupt: stopped by a signal, after its checkpoint was written.
     """
     if not (styles := sorted(folder.glob("*.safetensors"))):
-        checkpoint = folder / CHECKPOINTS / LAST
-        again = [f"ckpt_path={quote(checkpoint)}"] if checkpoint.exists() else []
+        checkpoint = checkpoint_of(folder)
+        again = [f"ckpt_path={quote(checkpoint)}"] if checkpoint else []
         _run(["train", *overrides, f"hydra.run.dir={quote(folder)}", *again], folder / _LOG)
         styles = sorted(folder.glob("*.safetensors"))
     return styles[0]

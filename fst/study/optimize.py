@@ -1,13 +1,14 @@
 """The slow method (Gatys et al. 2016): the picture itself is optimised against the perceptual loss. `fst optimize`."""
 
-import io
 import json
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from hydra.utils import instantiate
@@ -16,7 +17,17 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from tqdm import tqdm
 
-from fst.config import CHECKPOINTS, LAST, build_loss, find_checkpoint, read_style_image
+from fst.checkpoints import (
+    FOLDER,
+    LAST,
+    find_checkpoint,
+    fingerprint,
+    flat_settings,
+    read_checkpoint,
+    refuse_changes,
+    save_checkpoint,
+)
+from fst.config import build_loss, read_style_image
 from fst.errors import RunError, UserError
 from fst.files import write_atomically
 from fst.hardware import fast_dtype, keep_large_blocks, pick_device
@@ -27,9 +38,13 @@ from fst.perceptual import PerceptualLoss
 from fst.resources import find_style_image
 from fst.schemas import Application, Layers, Loss, Network, NoLogger, StyleImage, Tensorboard, check_loss
 from fst.stopping import Interrupted, StopRequest
+from fst.training.curves import Curves
 from fst.typed import one_of
 from fst.values import Count, Device, Name, Picture, Rate, Seed, Side, Task, Text
 
+log = logging.getLogger(__name__)
+
+_FREE = ("steps", "every", "name", "device", "logger", "ckpt_path")  # may change when a run goes on
 ALGORITHMS = ("lbfgs", "adam")
 PRECISIONS = ("float32", "auto")
 
@@ -227,15 +242,15 @@ def optimize(config: DictConfig, folder: Path) -> Path:
     dtype = fast_dtype(device) if config.precision == "auto" else torch.float32
     content, style_image = _read_pictures(config)
     sizes = pyramid((content.shape[2], content.shape[3]), config.levels)
+    settings = _settings(config) | {"precision": str(dtype)}
+    state: dict[str, Any] = {"level": 0, "curve": []} if config.ckpt_path is None else _go_on(config, settings)
     loss = build_loss(_for_task(config), style_image).to(device)
     loss.loss_network.use_dtype(dtype)
-    state: dict[str, Any] = {"level": 0, "curve": []}
-    if config.ckpt_path is not None:
-        state = _load(find_checkpoint(config.name, config.ckpt_path))
     curve: list[dict[str, float]] = state["curve"]
     init = config.init or ("content" if config.task == "transfer" else "noise")
     picture = start_picture(init, content, config.seed)
     logger = instantiate(config.logger)
+    curves = Curves(logger) if logger else None
     total = config.steps * config.levels
     with StopRequest() as request, tqdm(total=total, initial=len(curve), unit="step", dynamic_ncols=True) as bar:
         for level in range(state["level"], config.levels):
@@ -248,16 +263,17 @@ def optimize(config: DictConfig, folder: Path) -> Path:
                 curve.append(step.terms)
                 bar.update()
                 bar.set_postfix({name: f"{step.terms[name]:.4g}" for name in ("loss", "content", "style")})
-                if logger:
-                    logger.log_metrics(step.terms, len(curve))
+                if curves:
+                    curves.log_metrics(step.terms, len(curve))
                 if len(curve) % config.every == 0 or request.signal:
-                    _save(folder, {"level": level, "curve": curve, "run": run.state_dict()})
-                    _show(folder / "samples" / f"{len(curve):05}.png", step.picture, logger, len(curve))
+                    progress = {"level": level, "curve": curve, "run": run.state_dict(), "settings": settings}
+                    save_checkpoint(folder / FOLDER / LAST, progress)
+                    _show(folder / "samples" / f"{len(curve):05}.png", step.picture, curves, len(curve))
                 if request.signal:
                     raise Interrupted(request.signal, len(curve))
             picture = run.pixels.detach()
     path = folder / f"{config.name}.png"
-    _show(path, picture, logger, len(curve))
+    _show(path, picture, curves, len(curve))
     terms = {name: float(term) for name, term in run.measure().items()}
     document = {"config": OmegaConf.to_container(config, resolve=True), "terms": terms, "curve": curve}
     write_atomically(path.with_suffix(".json"), json.dumps(document, indent=1).encode())
@@ -283,23 +299,38 @@ def _for_task(config: DictConfig) -> DictConfig:
     return config
 
 
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds, all meaning the same to the user
-        raise UserError(f"ckpt_path={path}: not a checkpoint, or damaged ({error})".splitlines()[0]) from error
+def _settings(config: DictConfig) -> dict[str, Any]:
+    """What decides the picture, flat, with what is in files in place of their paths."""
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    files = {key: Path(plain[key]) for key in ("content", "init") if plain[key]}
+    files["loss_network.weights"] = Path(config.loss_network.weights)
+    if config.task != "reconstruct":
+        files["style.image"] = find_style_image(config.style.image)
+    known = {key: fingerprint(path) for key, path in files.items() if path.is_file()}
+    return flat_settings(plain, _FREE) | known
 
 
-def _save(folder: Path, state: dict[str, Any]) -> None:
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_atomically(folder / CHECKPOINTS / LAST, buffer.getvalue())
+def _go_on(config: DictConfig, settings: dict[str, Any]) -> dict[str, Any]:
+    """The state of the checkpoint to go on from.
+
+    Raises:
+        UserError: it cannot be read, or was made with other settings.
+    """
+    path, state = read_checkpoint(find_checkpoint(config.name, config.ckpt_path))
+    if "curve" not in state:
+        raise UserError(f"ckpt_path={path}: not a checkpoint of fst optimize")
+    if "settings" in state:
+        refuse_changes(path, state["settings"], settings, "others start from a picture (init=PICTURE)")
+    else:
+        log.warning("%s: an older fst wrote it, without its settings; they are taken to be the same", path)
+    return state
 
 
-def _show(path: Path, picture: Tensor, logger: Any, step: int) -> None:
-    write_image(to_pil(picture.cpu()), path)
-    if logger:
-        logger.experiment.add_image("picture", picture[0].cpu(), step)
+def _show(path: Path, picture: Tensor, curves: Curves | None, step: int) -> None:
+    image = to_pil(picture.cpu())
+    write_image(image, path)
+    if curves:
+        curves.log_image("picture", np.asarray(image), step)
 
 
 def main(arguments: list[str]) -> None:

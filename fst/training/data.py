@@ -2,6 +2,7 @@
 
 import atexit
 import functools
+import hashlib
 import itertools
 import logging
 import multiprocessing
@@ -101,6 +102,10 @@ class CropDataModule(pl.LightningDataModule):
     def report_unreadable(self) -> None:
         """Say how many pictures were left out, if that is known."""
 
+    def fingerprints(self) -> dict[str, str]:
+        """What stands for folders among the data's settings when a run goes on: which pictures are in them, by key."""
+        return {}
+
     def make_loader(self, dataset: Dataset[Tensor], **options: Any) -> DataLoader:
         process_ids = torch.zeros(self.workers, dtype=torch.int64).share_memory_()  # each worker fills in its own
         atexit.register(_end_workers, process_ids)
@@ -166,6 +171,7 @@ class PhotoDataModule(CropDataModule):
             val_paths = find_photos("data.val_root", val_root)
         self.photos = PhotoDataset(paths, size, seed)
         self._val_paths = val_paths
+        self._roots = root, val_root
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
@@ -176,6 +182,11 @@ class PhotoDataModule(CropDataModule):
 
     def train_dataloader(self) -> DataLoader:
         return self.make_loader(self.photos, batch_sampler=self.batches())
+
+    def fingerprints(self) -> dict[str, str]:
+        root, val_root = self._roots
+        found = {"root": fingerprint(root, self.photos.paths)}
+        return found if val_root is None else found | {"val_root": fingerprint(val_root, self._val_paths)}
 
     def report_unreadable(self) -> None:
         if count := int(self.photos.unreadable.sum()):
@@ -219,6 +230,14 @@ def _end_workers(process_ids: Tensor) -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would complain of the loss
     for worker in workers:
         worker.kill()
+
+
+def fingerprint(folder: str, paths: list[Path]) -> str:
+    """How many pictures of a folder, and a hash of their names and sizes: the same wherever the folder lies."""
+    root, digest = Path(folder).expanduser(), hashlib.sha256()
+    for path in paths:
+        digest.update(f"{path.relative_to(root).as_posix()}\n{path.stat().st_size}\n".encode(errors="surrogateescape"))
+    return f"{len(paths)} pictures ({digest.hexdigest()[:8]})"
 
 
 def find_photos(key: str, folder: str) -> list[Path]:

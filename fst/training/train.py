@@ -4,9 +4,9 @@ import functools
 import logging
 import math
 import os
-import pickle
+import signal
+import threading
 import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,24 @@ import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import Tensor, nn
 
-from fst.config import CHECKPOINTS, LAST, build_loss, find_checkpoint, read_style_image
-from fst.errors import UserError
+from fst.checkpoints import FOLDER, LAST, find_checkpoint, read_checkpoint
+from fst.config import build_loss, read_style_image
+from fst.errors import RunError, UserError, find_cause
 from fst.hardware import fast_dtype, keep_large_blocks, pick_device
 from fst.hydra_app import run_application
 from fst.inference.style_file import SUFFIX, StyleInfo, find_style, load_style, save_style
 from fst.networks.transform import build_transform_network
 from fst.schemas import TRAIN
-from fst.training.callbacks import Progress, SafeStop, SampleStrip
+from fst.stopping import Interrupted
+from fst.training.callbacks import Progress, SafeStop, SampleStrip, WholeCheckpoints
+from fst.training.curves import Curves
+from fst.training.data import CropDataModule
 from fst.training.module import StyleTransferModule
+from fst.training.record import RECORD, Record
 
 log = logging.getLogger(__name__)
 
@@ -39,34 +44,73 @@ def train(config: DictConfig, folder: Path) -> Path:
         The style file's path.
 
     Raises:
-        UserError: something in the configuration cannot be.
-        RunError: the loss diverged.
+        UserError: something in the configuration cannot be, or is not what the checkpoint to go on from was made with.
+        RunError: the loss diverged, or something cannot be written.
         Interrupted: by a signal, after the checkpoint was written.
     """
     keep_large_blocks()
     pl.seed_everything(config.seed, verbose=False)
     style_image = read_style_image(config)
-    module = build_module(config, style_image)
     data = instantiate(config.data)
-    checkpoint = folder / CHECKPOINTS / LAST
-    safe_stop = SafeStop(checkpoint, config.trainer.log_every_n_steps)
-    trainer = _build_trainer(config, folder, style_image, safe_stop)
-    if trainer.is_global_zero:
-        log.info("training %s on %s in %s", config.name, trainer.strategy.root_device, trainer.precision)
-    try:
-        if config.ckpt_path is None:
-            trainer.validate(module, data, verbose=False)  # the curves' and strips' "before"
-        resume = None if config.ckpt_path is None else find_checkpoint(config.name, config.ckpt_path)
-        with safe_stop.request:
-            _fit(trainer, module, data, resume)
-        trainer.save_checkpoint(checkpoint)  # the last steps, too, can be gone on from
-        scores = trainer.validate(module, data, verbose=False)[0]
-    finally:
-        data.report_unreadable()
+    trainer = _build_trainer(config, folder, style_image)
+    record = Record(config, data, trainer)
+    checkpoint = folder / FOLDER / LAST
+    safe_stop = SafeStop(
+        checkpoint, record, config.checkpoint_every, config.val_every, config.trainer.log_every_n_steps
+    )
+    trainer.callbacks.append(safe_stop)  # type: ignore[attr-defined]
+    resume, state = _go_on(config, record)
+    done = state.get("global_step", 0)
+    module = build_module(config, style_image)
     path = folder / f"{config.name}{SUFFIX}"
-    if trainer.is_global_zero:
-        save_style(path, module.network, _describe(config, trainer.global_step, scores))
+    if trainer.is_global_zero and done < trainer.max_steps:
+        log.info("training %s on %s in %s", config.name, trainer.strategy.root_device, trainer.precision)
+    elif trainer.is_global_zero:
+        log.info("nothing left to train: %s has had %d of %d steps", resume, done, trainer.max_steps)
+    try:
+        with safe_stop.request:
+            if resume is None:
+                trainer.validate(module, data, verbose=False)  # the curves' and strips' "before"
+            _fit(trainer, module, data, resume, foreign=RECORD not in state)
+            if done < trainer.max_steps:
+                safe_stop.save(trainer)  # the last steps, too, can be gone on from
+            _write_style(path, config, module, record, {})  # whatever goes wrong from here on
+            _write_style(path, config, module, record, _measure(trainer, module, data, path))
+    except SIGTERMException as stop:  # a SystemExit without a status, raised between our own looks at the signal
+        raise Interrupted(signal.SIGTERM, trainer.global_step) from stop
+    finally:
+        if isinstance(data, CropDataModule):
+            data.report_unreadable()
     return path
+
+
+def _go_on(config: DictConfig, record: Record) -> tuple[Path | None, dict[str, Any]]:
+    """The checkpoint to go on from, if any, and what is in it; `record` takes over its history.
+
+    Raises:
+        UserError: it cannot be read, or was made with other settings.
+    """
+    if config.ckpt_path is None:
+        return None, {}
+    path, state = read_checkpoint(find_checkpoint(config.name, config.ckpt_path))
+    if "global_step" not in state:
+        raise UserError(f"ckpt_path={path}: not a checkpoint of fst train")
+    record.go_on(path, state)
+    return path, state
+
+
+def _measure(
+    trainer: pl.Trainer, module: StyleTransferModule, data: pl.LightningDataModule, path: Path
+) -> Mapping[str, float]:
+    """The terms on the validation pictures; none where there is no validation."""
+    try:
+        results = trainer.validate(module, data, verbose=False)
+    except Interrupted:
+        raise
+    except Exception as error:
+        reason = find_cause(error) or f"{type(error).__name__}: {error}"
+        raise RunError(f"trained, and {path} is written, but the last validation failed: {reason}") from error
+    return results[0] if results else {}
 
 
 def build_module(config: DictConfig, style_image: Tensor) -> StyleTransferModule:
@@ -107,13 +151,13 @@ def _start_from(network: nn.Module, style: str) -> None:
         ) from error
 
 
-def _build_trainer(config: DictConfig, folder: Path, style_image: Tensor, safe_stop: SafeStop) -> pl.Trainer:
+def _build_trainer(config: DictConfig, folder: Path, style_image: Tensor) -> pl.Trainer:
     # Lightning's remarks on what this program does on purpose.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings(
         "ignore", module="pytorch_lightning", message=".*(num_workers|does not have many workers).*"
     )
-    warnings.filterwarnings("ignore", message=".*(LeafSpec|exists and is not empty|GPU available|broadcast_buffers).*")
+    warnings.filterwarnings("ignore", message=".*(LeafSpec|callbacks used to create|GPU available|broadcast_buffers).*")
     precision = config.trainer.precision
     if precision == "auto":
         device = pick_device("cpu" if config.trainer.accelerator == "cpu" else "auto")
@@ -122,24 +166,17 @@ def _build_trainer(config: DictConfig, folder: Path, style_image: Tensor, safe_s
     callbacks = [
         Progress(config.trainer.log_every_n_steps),
         SampleStrip(style_image, folder / "samples"),
-        safe_stop,
-        # One file, replaced as a whole each time.
-        ModelCheckpoint(
-            folder / CHECKPOINTS,
-            Path(LAST).stem,
-            every_n_train_steps=config.checkpoint_every,
-            enable_version_counter=False,
-        ),
-        *([LearningRateMonitor("step")] if logger else []),
     ]
     return instantiate(
         config.trainer,
         precision=precision,
         callbacks=callbacks,
-        logger=logger,
+        logger=logger and Curves(logger),
+        plugins=WholeCheckpoints(),
+        enable_checkpointing=False,  # SafeStop saves them
         default_root_dir=folder,
         max_epochs=-1,  # the stream of photos is endless: steps count
-        val_check_interval=config.val_every,
+        val_check_interval=config.val_every * config.trainer.get("accumulate_grad_batches", 1),  # in batches
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         enable_progress_bar=False,
@@ -148,23 +185,31 @@ def _build_trainer(config: DictConfig, folder: Path, style_image: Tensor, safe_s
     )
 
 
-def _fit(trainer: pl.Trainer, module: StyleTransferModule, data: pl.LightningDataModule, resume: Path | None) -> None:
+def _fit(
+    trainer: pl.Trainer, module: StyleTransferModule, data: pl.LightningDataModule, resume: Path | None, foreign: bool
+) -> None:
     try:
         # Tensors and plain values only: a checkpoint from elsewhere runs no code.
         trainer.fit(module, data, ckpt_path=resume, weights_only=True)
-    except (pickle.UnpicklingError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
-        if resume is None or trainer.fit_loop.epoch_loop.batch_progress.current.ready:
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        if resume is None or not foreign:
             raise
-        reason = str(error).splitlines()[0]
-        raise UserError(f"ckpt_path={resume}: not a checkpoint of this configuration, or damaged ({reason})") from error
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"ckpt_path={resume}: not a checkpoint of this configuration ({reason})") from error
 
 
-def _describe(config: DictConfig, steps: int, scores: Mapping[str, float]) -> StyleInfo:
+def _write_style(
+    path: Path, config: DictConfig, module: StyleTransferModule, record: Record, scores: Mapping[str, float]
+) -> None:
+    if not module.trainer.is_global_zero:
+        return
+    steps = module.trainer.global_step
     plain: Any = OmegaConf.to_container(config, resolve=True)
     model = dict(plain["model"])
     start = model.pop("init_from")
     network = plain["loss_network"]
-    return StyleInfo(
+    history = record.history(steps)
+    info = StyleInfo(
         name=config.name,
         architecture=model.pop("architecture"),
         arguments=model,
@@ -174,12 +219,15 @@ def _describe(config: DictConfig, steps: int, scores: Mapping[str, float]) -> St
         init_from=find_style(start).stem if start else "",
         teacher=find_style(config.teacher.style).stem if config.teacher.style else "",
         steps=steps,
-        batch_size=config.data.batch_size,
-        image_size=config.data.size,
+        batch_size=plain["data"].get("batch_size", 0),  # somebody's own data may know neither
+        image_size=plain["data"].get("size", 0),
         style_image=Path(config.style.image).stem,
         style_size=config.style.size,
+        versions=history[-1].versions,
+        history=history,
         scores={name.removeprefix("val/"): float(score) for name, score in scores.items()},
     )
+    save_style(path, module.network, info)
 
 
 def _writes() -> bool:
@@ -198,4 +246,11 @@ def main(arguments: list[str]) -> None:
         path = Path(os.path.relpath(train(config, folder)))
         return f"trained {config.name}: {path}\nuse it:  fst stylize PHOTO -s {path}"
 
+    threading.excepthook = _hush
     run_application(TRAIN, arguments, job, quiet=not _writes())
+
+
+def _hush(failure: threading.ExceptHookArgs) -> None:
+    """TensorBoard's writing thread prints a traceback of what it hands to `Curves`, too."""
+    if not issubclass(failure.exc_type, OSError):
+        threading.__excepthook__(failure)

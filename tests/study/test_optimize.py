@@ -177,6 +177,40 @@ def test_a_mistake_is_one_line(override: str, line: str, small: list[str]) -> No
         main([*small, override])
 
 
+def test_a_run_goes_on_with_its_own_settings_only(
+    small: list[str], photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    main([*small, "every=1"])
+    (before,) = results()
+    again = [*small, "ckpt_path=last"]
+    for change, named in (
+        (["lr=0.5"], r"lr was 0.02, is 0.5"),
+        ([f"content={photos / 'nested/01.jpg'}"], r"content was 00.jpg \(\w+\), is 01.jpg \(\w+\)"),
+        (
+            ["layers=shallow", "loss.weights.style=2"],
+            r"layers.name was johnson, is shallow; .* more; others start from",
+        ),
+    ):
+        with pytest.raises(UserError, match=f"last.ckpt: made with other settings: .*{named}"):
+            main([*again, *change])
+    main([*again, "steps=4", "every=2", "logger=none"])
+    assert results() == [before], "its own folder"
+    assert len(json.loads(before.with_suffix(".json").read_text())["curve"]) == 4
+
+
+def test_a_damaged_checkpoint_is_not_gone_on_from(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    main([*small, "every=1"])
+    (picture,) = results()
+    before, last = picture.read_bytes(), picture.parent / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:-100])
+    main([*small, "ckpt_path=last"])
+    assert "going on from the one before" in capsys.readouterr().out
+    assert picture.read_bytes() == before
+    torch.save({"state_dict": {}}, last)
+    with pytest.raises(UserError, match=r"last\.ckpt: not a checkpoint of fst optimize"):
+        main([*small, "ckpt_path=last"])
+
+
 def test_a_checkpoint_that_is_none_is_one_line(small: list[str]) -> None:
     Path("broken.ckpt").write_bytes(b"no")
     with pytest.raises(UserError, match=r"ckpt_path=broken.ckpt: not a checkpoint"):

@@ -116,7 +116,8 @@ def test_a_run_writes_curves_strips_checkpoint_and_style(small: list[str], capsy
     main([*small, "trainer.max_steps=4", "val_every=2"])
     run = only_run()
     assert {path.name for path in (run / "samples").iterdir()} == {f"step_{n:06d}.png" for n in (0, 2, 4)}
-    assert [path.name for path in (run / "checkpoints").iterdir()] == ["last.ckpt"]
+    kept = {path.name: torch.load(path, weights_only=True) for path in (run / "checkpoints").iterdir()}
+    assert {name: state["global_step"] for name, state in kept.items()} == {"last.ckpt": 4, "previous.ckpt": 2}
     events = EventAccumulator(str(run)).Reload()
     scalars = set(events.Tags()["scalars"])
     layers = {"content/relu2_2", "style/relu1_2", "style/relu2_2", "style/relu3_3", "style/relu4_3"}
@@ -222,7 +223,7 @@ def test_going_on_from_a_path_and_with_more_steps(small: list[str]) -> None:
     assert load_style(only_run() / "painting.safetensors")[1].steps == 3
 
 
-@pytest.mark.parametrize("damage", ["cut", "foreign", "other model"])
+@pytest.mark.parametrize("damage", ["cut", "foreign", "other optimizer"])
 def test_a_checkpoint_that_cannot_be_used_is_one_clear_line(damage: str, small: list[str]) -> None:
     main(small)
     path = only_run() / "checkpoints/last.ckpt"
@@ -231,8 +232,11 @@ def test_a_checkpoint_that_cannot_be_used_is_one_clear_line(damage: str, small: 
     elif damage == "foreign":
         torch.save({"state_dict": {}}, path)
     else:
-        small += ["model.width=8"]
-    with pytest.raises(UserError, match=r"ckpt_path=.*last\.ckpt: not a checkpoint of this configuration, or damaged"):
+        state = torch.load(path, weights_only=True)
+        state.pop("fst")  # an older fst wrote it
+        torch.save(state, path)
+        small += ["optimizer=adam"]
+    with pytest.raises(UserError, match=r"ckpt_path=.*last\.ckpt: not a checkpoint"):
         main([*small, "ckpt_path=last", "trainer.max_steps=4"])
 
 

@@ -1,0 +1,117 @@
+"""What a run notes of itself in its checkpoints: the settings that decide its result, and its parts so far."""
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+import fst
+from fst.checkpoints import fingerprint, flat_settings, refuse_changes
+from fst.inference.style_file import Run, find_style, read_info
+from fst.resources import find_style_image
+from fst.training.data import CropDataModule
+
+log = logging.getLogger(__name__)
+
+# What may change when a run goes on: how long, where and how often, never what is learned. The length moves the rest
+# of the learning rate's curve; the style file's history tells it. Precision is not among them.
+_FREE = (
+    "trainer.max_steps",
+    "trainer.max_time",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.strategy",
+    "trainer.benchmark",
+    "trainer.log_every_n_steps",
+    "trainer.limit_val_batches",
+    "trainer.profiler",
+    "data.workers",
+    "logger",
+    "name",
+    "compile",
+    "ckpt_path",
+    "checkpoint_every",
+    "val_every",
+)
+RECORD = "fst"  # its key in a checkpoint
+_INSTEAD = "a run goes on with its own; others start from a style file (model.init_from=STYLE)"
+
+
+class Record:
+    """The settings and history of a run.
+
+    Args:
+        config: of `fst train`.
+        data: what its `data` group makes.
+        trainer: likewise.
+    """
+
+    def __init__(self, config: DictConfig, data: pl.LightningDataModule, trainer: pl.Trainer) -> None:
+        self._settings = _settings(config, data, trainer.precision)
+        versions = {"fst": fst.__version__, "torch": str(torch.__version__)}
+        device = trainer.strategy.root_device.type
+        self._run = Run(config.name, 0, trainer.max_steps, device, str(trainer.precision), versions)
+        start = config.model.init_from
+        self._start = (
+            _history_of(start) if start and config.ckpt_path is None else ()
+        )  # parts of the style it begins with
+        self._parts: tuple[Run, ...] = ()  # of this one before this run
+
+    def go_on(self, path: Path, state: Mapping[str, Any]) -> None:
+        """Take over the history of a checkpoint's state.
+
+        Raises:
+            UserError: it was made with other settings.
+        """
+        if RECORD not in state:
+            log.warning("%s: an older fst wrote it, without its settings; they are taken to be the same", path)
+            self._parts = (Run(self._run.style, state["global_step"]),)
+            return
+        refuse_changes(path, state[RECORD]["settings"], self._settings, _INSTEAD)
+        self._start, self._parts = (tuple(Run(**run) for run in state[RECORD][of]) for of in ("start", "parts"))
+
+    def write(self, state: dict[str, Any], steps: int) -> None:
+        """Put the record into a checkpoint's state."""
+        start, parts = ([dataclasses.asdict(run) for run in runs] for runs in (self._start, self._until(steps)))
+        state[RECORD] = {"settings": self._settings, "start": start, "parts": parts}
+
+    def history(self, steps: int) -> tuple[Run, ...]:
+        """Of the style file after so many steps."""
+        return self._start + self._until(steps)
+
+    def _until(self, steps: int) -> tuple[Run, ...]:
+        run = dataclasses.replace(self._run, steps=steps)
+        if not self._parts:
+            return (run,)
+        last = self._parts[-1]
+        if steps <= last.steps:  # nothing was trained
+            return self._parts
+        same = dataclasses.replace(last, steps=steps) == run  # it was only stopped: still the same part
+        return (*(self._parts[:-1] if same else self._parts), run)
+
+
+def _history_of(style: str) -> tuple[Run, ...]:
+    info = read_info(find_style(style))
+    return tuple(info.history) or (Run(info.name, info.steps, versions=info.versions),)
+
+
+def _settings(config: DictConfig, data: pl.LightningDataModule, precision: Any) -> dict[str, Any]:
+    """Flat, with what is in files and folders in place of their paths."""
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    found = flat_settings(plain, _FREE)
+    files = {
+        "style.image": find_style_image(config.style.image),
+        "loss_network.weights": Path(config.loss_network.weights),
+    }
+    if config.teacher.style is not None:
+        files["teacher.style"] = find_style(config.teacher.style)
+    found |= {key: fingerprint(path) for key, path in files.items() if path.is_file()}
+    if isinstance(data, CropDataModule):
+        found |= {f"data.{key}": pictures for key, pictures in data.fingerprints().items()}
+    return found | {"trainer.precision": str(precision)}
