@@ -122,6 +122,6 @@ def peak_memory_mib(device: torch.device) -> float:
 
 def lacks_memory(error: BaseException) -> bool:
     """Whether an error says that memory could not be had, in the words of any of the runtimes."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and any(text in str(error) for text in _ALLOCATION_FAILED)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        text in str(error) for text in _ALLOCATION_FAILED
     )

@@ -46,7 +46,6 @@ def test_what_glibc_keeps_can_be_given_back() -> None:
         (RuntimeError("std::bad_alloc"), True),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
         (RuntimeError("allocator config is invalid"), False),
-        (ValueError("std::bad_alloc"), False),
     ],
 )
 def test_only_a_lack_of_memory_is_one(error: Exception, expected: bool) -> None:

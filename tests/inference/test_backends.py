@@ -201,7 +201,9 @@ def test_a_failed_compilation_is_one_clear_line(style_file: Path, monkeypatch: p
         open_backend("compile", style_file, CPU)(pictures(16, 16))
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't allocate memory"), Exception("std::bad_alloc")])
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory"), Exception("std::bad_alloc")]
+)
 def test_running_out_of_memory_is_one_clear_line_with_every_runtime(style_file: Path, error: Exception) -> None:
     def exhausted(_: Tensor) -> Tensor:
         raise error
