@@ -32,12 +32,8 @@ from fst.files import write_atomically
 from fst.hardware import fast_dtype, keep_large_blocks, peak_memory_mib, pick_device
 from fst.images import from_uint8, read_tensor
 from fst.inference.style_file import SUFFIX, load_style
-from fst.networks.transform import (
-    InstanceNorm,
-    PicturingConvolution,
-    UpsampledConvolution,
-    build_transform_network,
-)
+from fst.networks.layers import InstanceNorm, PicturingConvolution, UpsampledConvolution
+from fst.networks.transform import build_transform_network
 from fst.networks.vgg import LossNetwork
 from fst.perceptual import LossWeights, PerceptualLoss, grid_excess, range_excess, total_variation
 from fst.resources import find_style_image, resource_folder

@@ -17,13 +17,8 @@ from tqdm import tqdm
 
 from fst.errors import RunError
 from fst.images import from_uint8, to_uint8
-from fst.networks.transform import (
-    InstanceNorm,
-    PicturingConvolution,
-    Residual,
-    TransformNetwork,
-    UpsampledConvolution,
-)
+from fst.networks.layers import InstanceNorm, PicturingConvolution, Residual, UpsampledConvolution
+from fst.networks.transform import TransformNetwork
 
 _LOCAL = (nn.Conv2d, nn.PixelUnshuffle, nn.PixelShuffle)  # see several pixels, but not all
 _ROWS_SHARE = 1 / 5  # of the memory, for a layer's output: three are kept at a time
