@@ -68,7 +68,7 @@ def fill(path: Path, data: bytes | memoryview) -> None:
         path.write_bytes(data)
     except OSError as error:
         free = shutil.disk_usage(path.parent).free
-        room = f"{len(data) / 2**20:.1f} MiB needed, {free / 2**20:.1f} MiB free"
+        room = f"{len(data) / 2**20:.2f} MiB needed, {free / 2**20:.2f} MiB free"
         raise OSError(error.errno, f"{error.strerror}, {room}") from error
 
 

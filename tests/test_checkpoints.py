@@ -130,7 +130,7 @@ def test_a_disk_that_fills_leaves_the_last_good_one_and_says_what_was_needed(tmp
     path = save(tmp_path, 1)
     with (
         disk_that_fills_after(4096),
-        pytest.raises(RunError, match=r"last.ckpt: cannot be written: .*, 0\.0 MiB needed, [\d.]+ MiB free"),
+        pytest.raises(RunError, match=r"last.ckpt: cannot be written: .*, 0\.02 MiB needed, [\d.]+ MiB free"),
     ):
         save(tmp_path, 2)
     assert load_checkpoint(path)["number"] == 1

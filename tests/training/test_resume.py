@@ -254,7 +254,7 @@ def test_a_disk_that_fills_ends_in_one_line_with_the_last_good_checkpoint(
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("fst: "))
     what = "last.ckpt" if writes == 2 else "painting.safetensors"
-    assert re.search(rf"{what}: cannot be written: File too large, \d\.\d MiB needed, [\d.]+ MiB free", line)
+    assert re.search(rf"{what}: cannot be written: File too large, [\d.]+ MiB needed, [\d.]+ MiB free", line)
     main([*tiny, "ckpt_path=last"])
     assert info().steps == 2
     assert torch.load(checkpoint(), weights_only=True)["global_step"] == 2
