@@ -273,7 +273,7 @@ def _job_devices() -> int | list[int]:
 
 
 def _refuse_nothing(override: str) -> None:
-    """Refuse `GROUP=null`, of which Hydra would say neither group nor choices, and `KEY={}`, which would change nothing.
+    """Refuse `GROUP=null`, which Hydra answers without the choices, and `KEY={}`, which would change nothing.
 
     Raises:
         UserError: it is one of these.

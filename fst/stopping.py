@@ -1,6 +1,7 @@
 """Stopping without losing anything: a signal is noted, and the loop stops between two steps."""
 
 import signal
+import threading
 from types import FrameType
 from typing import Any
 
