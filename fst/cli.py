@@ -20,10 +20,14 @@ if TYPE_CHECKING:
     from fst.inference.stylizer import Stylizer
 
 Value = TypeVar("Value")
+
+
+_HYDRA = ("train", "optimize", "compare")
+_COMMANDS = (*_HYDRA, "stylize", "styles", "evaluate", "export", "bench")
 WEBCAM = "webcam:"  # an input that is a camera
 _EPILOG = """
-train, optimize and compare are Hydra applications: fst train --help lists its groups, fst train … --cfg job prints its
-configuration.
+train, optimize and compare are Hydra applications: fst train --help lists its keys, fst train … --cfg job prints its
+configuration, and eval "$(fst -sc install=bash)" makes the shell complete them.
 --debug shows the whole traceback of an error.
 """
 
@@ -35,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        if arguments[:1] in (["train"], ["optimize"], ["compare"]):
+        if arguments[:1] in (["-sc"], ["--shell-completion"]):
+            return _complete(arguments)
+        if arguments and arguments[0] in _HYDRA:
             return _hydra_application(*arguments)
         options = _parser().parse_args(arguments)
         return options.run(options)
@@ -91,6 +97,19 @@ class _Style(argparse.Action):
         if getattr(options, self.dest) is not None:
             raise argparse.ArgumentError(self, "given twice; --blend A:0.5,B:0.5 mixes several styles")
         setattr(options, self.dest, value)
+
+
+def _complete(arguments: list[str]) -> int:
+    """What the shell calls, by the function that `-sc install=bash` prints: Hydra knows keys, but no sub-commands."""
+    if not any(argument.startswith("query=") for argument in arguments):
+        return _hydra_application("train", *arguments)  # the same for all
+    program, *words = os.environ.get("COMP_LINE", "").split(" ", 2)
+    if len(words) < 2:
+        print(" ".join(_COMMANDS))
+    elif words[0] in _HYDRA:
+        os.environ["COMP_LINE"] = f"{program} {words[1]}"
+        return _hydra_application(words[0], *arguments)
+    return 0  # the shell goes on with names of files
 
 
 def _hydra_application(command: str, *arguments: str) -> int:

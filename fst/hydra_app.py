@@ -87,7 +87,7 @@ def read_arguments(application: Application, arguments: list[str]) -> Namespace:
         options.overrides.append(search_path(folder))
     OmegaConf.register_new_resolver("stem", lambda path: Path(str(path)).stem, replace=True)
     OmegaConf.register_new_resolver(
-        "run_dir", lambda name, ckpt: str(run_folder(name, ckpt)), use_cache=True, replace=True
+        "run_dir", lambda name, ckpt: str(run_folder(str(name), ckpt)), use_cache=True, replace=True
     )
     OmegaConf.register_new_resolver("new_folder", new_folder, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("job_devices", _job_devices, replace=True)

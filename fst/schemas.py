@@ -4,6 +4,7 @@ The defaults, their sources and comments are in `conf`; ranges and choices are h
 """
 
 import functools
+import pkgutil
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -23,6 +24,7 @@ from fst.values import (
     Blocks,
     Channels,
     Count,
+    Decay,
     Name,
     Norm,
     Photos,
@@ -122,6 +124,8 @@ class Unshuffle(Model):
 
 @dataclass
 class Crops:
+    """conf/data: what all of ours have."""
+
     size: Annotated[int, Meta(ge=LEAST_SIDE, le=4096)]
     batch_size: Annotated[int, Meta(ge=1, le=4096)]
     seed: Seed
@@ -132,39 +136,39 @@ class Crops:
 
 @dataclass
 class Folder(Crops):
-    """conf/data"""
-
     _target_: Literal["fst.training.data.PhotoDataModule"]
     root: Photos
 
 
 @dataclass
 class Synthetic(Crops):
-    """conf/data"""
-
     _target_: Literal["fst.training.synthetic.SyntheticDataModule"]
 
 
 @dataclass
 class WebDataset(Crops):
-    """conf/data"""
-
     _target_: Literal["fst.training.shards.ShardDataModule"]
     urls: Shards
 
 
 @dataclass
-class OwnData(Open):
-    """A user's own LightningDataModule."""
-
+class OwnData(Open):  # a user's own LightningDataModule
     size: Side
     batch_size: Count
 
 
 @dataclass
 class Algorithm(Open):
+    """The arguments that most classes of optimisers have; they check those of their own."""
+
+    lenient = False
+
     _partial_: bool
     lr: Rate
+    betas: tuple[Decay, ...] = ()
+    momentum: Decay = 0.0
+    weight_decay: Annotated[float, Meta(ge=0, le=10)] = 0.0
+    eps: Annotated[float, Meta(gt=0, le=1)] = 1e-8
 
 
 @dataclass
@@ -180,15 +184,14 @@ class Optimizer:
     def rule(config: DictConfig) -> None:
         """The class itself knows best what its arguments can be."""
         name = config.algorithm._target_
+        kind = pkgutil.resolve_name(name)
+        if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
+            raise UserError(f"optimizer.algorithm._target_={show(name)}: it can be an optimiser, as torch.optim.Adam")
         try:
-            optimizer = instantiate(config.algorithm, _convert_="all")([torch.nn.Parameter(torch.zeros(2, 2))])
+            instantiate(config.algorithm, _convert_="all")([torch.nn.Parameter(torch.zeros(2, 2))])
         except Exception as error:
-            reason = str(error.__cause__ or error).splitlines()[0]
+            reason = show(str(error.__cause__ or error), 150)
             raise UserError(f"optimizer.algorithm: {show(name)} does not take these arguments: {reason}") from error
-        if not isinstance(optimizer, torch.optim.Optimizer):
-            raise UserError(
-                f"optimizer.algorithm._target_={show(name)}: it can be a class of optimisers, as torch.optim.Adam"
-            )
 
 
 @dataclass
@@ -225,12 +228,12 @@ class Trainer:
         there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
         if not (wanted in ("auto", "cpu") or there.get(wanted) or (wanted == "gpu" and any(there.values()))):
             raise UserError(f"trainer.accelerator={wanted}: not on this machine; try auto or cpu")
-        gpus = torch.cuda.device_count() if wanted in ("gpu", "cuda") else 0
-        listed = config.devices if OmegaConf.is_list(config.devices) else []
-        if OmegaConf.is_list(config.devices) and (not listed or len(set(listed)) < len(listed)):
-            raise UserError(f"trainer.devices={config.devices}: it can be a list of different numbers")
-        if gpus and (max(listed, default=0) >= gpus or (isinstance(config.devices, int) and config.devices > gpus)):
-            raise UserError(f"trainer.devices={config.devices}: this machine has {gpus}")
+        gpus = 0 if wanted == "cpu" else torch.cuda.device_count() or int(there["mps"])
+        devices = OmegaConf.to_container(config.devices) if OmegaConf.is_list(config.devices) else config.devices
+        if isinstance(devices, list) and not (devices and len(set(devices)) == len(devices) and max(devices) < gpus):
+            raise UserError(f"trainer.devices={show(devices)}: it can be a list of different GPUs; here are {gpus}")
+        if gpus and isinstance(devices, int) and devices > gpus:
+            raise UserError(f"trainer.devices={devices}: it can be at most {gpus} here")
 
 
 @dataclass

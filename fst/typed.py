@@ -6,16 +6,15 @@ only a user's own YAML file brings. Here a field is `size: Annotated[int, Meta(g
 
 import dataclasses
 import functools
+import pkgutil
 import types
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from inspect import Parameter, signature
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import msgspec
-from hydra.core.hydra_config import HydraConfig
-from hydra.utils import get_object
 from msgspec import Meta
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -28,11 +27,10 @@ _MOST_NAMES = 200  # characters of a list of names in a message
 
 
 class MissingKeyError(UserError):
-    """A key that a run needs."""
+    """A key that has no default."""
 
     def __init__(self, key: str, expected: str) -> None:
         super().__init__(f"{key} is missing; it can be {expected}")
-        self.key = key
 
 
 @dataclass(frozen=True)
@@ -45,9 +43,11 @@ class Check:
 
 @dataclass
 class Open:
-    """A node that a class of the user's choice is built from: its `_target_` says which other keys there can be."""
+    """A node that a class of the user's choice is built from: what it takes are the keys, besides those that a schema
+    asks for."""
 
-    _target_: Annotated[str, Check(get_object, "an importable class")]
+    lenient: ClassVar[bool] = True  # where the class takes any key, any there can be
+    _target_: Annotated[str, Check(pkgutil.resolve_name, "an importable class")]
 
 
 class Key(NamedTuple):
@@ -77,10 +77,15 @@ def check(config: DictConfig, schema: Any, path: str = "", unused: frozenset[str
     """
     schema = _pick(config, schema, path)
     keys = keys_of(schema)
-    known = [*keys, *(_arguments(config) if issubclass(schema, Open) else ())]
+    known: list[str | None] = list(keys)
+    whose = ""
+    if issubclass(schema, Open):
+        _check_key(config, "_target_", keys["_target_"].hint, f"{path}_target_", unused)
+        known = [*(name for name, key in keys.items() if not key.optional), *_arguments(config, schema.lenient)]
+        whose = f" of {config._target_}"
     for name in map(str, config):
         if name not in known and None not in known:
-            raise UserError(f"{path}{name}={show(_raw(config, name))}: {unknown_key(name, known)}")
+            raise UserError(f"{path}{name}={show(_raw(config, name))}: {unknown_key(name, known, whose)}")
     for name, key in keys.items():
         if f"{path}{name}" not in unused and not (key.optional and name not in config):
             _check_key(config, name, key.hint, f"{path}{name}", unused)
@@ -89,12 +94,14 @@ def check(config: DictConfig, schema: Any, path: str = "", unused: frozenset[str
 
 
 def _check_key(config: DictConfig, name: str, hint: Any, path: str, unused: frozenset[str]) -> None:
-    if name not in config or OmegaConf.is_missing(config, name):
+    if OmegaConf.is_missing(config, name):
         raise MissingKeyError(path, expected(hint))
+    if name not in config:
+        raise UserError(f"{path} is missing; it can be {expected(hint)}")
     schemas = [option for option in _options(hint) if dataclasses.is_dataclass(option)]
     raw = _raw(config, name)
-    if isinstance(raw, str) and "${hydra:" in raw and not HydraConfig.initialized():
-        return  # the folder of a run that does not exist yet
+    if isinstance(raw, str) and "${hydra:" in raw:
+        return  # what Hydra says of a run that has not begun yet
     try:
         value = config[name]
         nested = schemas and isinstance(value, DictConfig)
@@ -177,14 +184,15 @@ def keys_of(schema: Any) -> dict[str, Key]:
     return keys
 
 
-def _arguments(config: DictConfig) -> list[str | None]:
+def _arguments(config: DictConfig, lenient: bool) -> list[str | None]:
     """What the class at `_target_` takes; None in it stands for any other."""
     try:
-        parameters = signature(get_object(config._target_)).parameters.values()
-    except Exception:  # the check of `_target_` says why
+        parameters = signature(pkgutil.resolve_name(config._target_)).parameters.values()
+    except (TypeError, ValueError):  # of some classes written in C nothing is known
         return [None]
-    names = [None if parameter.kind is Parameter.VAR_KEYWORD else parameter.name for parameter in parameters]
-    return ["_target_", "_partial_", *names]
+    catch_all = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters)
+    named = [parameter.name for parameter in parameters if parameter.kind is not Parameter.VAR_KEYWORD]
+    return [*named, None] if catch_all and lenient else [*named]
 
 
 def _options(hint: Any) -> tuple[Any, ...]:
@@ -206,7 +214,7 @@ def _expected(option: Any) -> str:
     if dataclasses.is_dataclass(option) and isinstance(option, type):
         return f"keys of its own ({', '.join(keys_of(option))})"
     if get_origin(option) in (list, tuple):
-        return f"a list, each {expected(get_args(option)[0])}"
+        return f"a list, in it {expected(get_args(option)[0])}"
     if get_origin(option) is dict:
         return f"names, each with {expected(get_args(option)[1])}"
     notes = getattr(option, "__metadata__", ())
@@ -215,7 +223,8 @@ def _expected(option: Any) -> str:
     plain = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
     bounds = next((note for note in notes if isinstance(note, Meta)), Meta())
     names = {"ge": "from", "gt": "above", "le": "to", "lt": "below"}
-    limits = [f"{word} {value}" for key, word in names.items() if (value := getattr(bounds, key)) is not None]
+    known = {word: value for key, word in names.items() if (value := getattr(bounds, key)) is not None}
+    limits = [f"{word} {value if isinstance(value, int) else f'{value:g}'}" for word, value in known.items()]
     return " ".join([plain[get_args(option)[0] if notes else option], *limits])
 
 
@@ -238,10 +247,10 @@ def unknown_path(schema: Any, path: str) -> str:
     return "not a key of what is chosen here"
 
 
-def unknown_key(name: str, known: Iterable[str | None]) -> str:
+def unknown_key(name: str, known: Iterable[str | None], whose: str = "") -> str:
     """What to say of a key that is not among the known ones."""
     names = [key for key in known if key is not None and not key.startswith("_")]
-    return f"no such key; {suggest(name, names)}"
+    return f"no such key{whose}; {suggest(name, names)}"
 
 
 def suggest(name: str, names: Iterable[str]) -> str:

@@ -55,6 +55,7 @@ Seed = Annotated[int, Meta(ge=0, lt=2**32)]  # what NumPy takes
 Side = Annotated[int, Meta(ge=LEAST_SIDE, le=16384)]  # pixels
 Share = Annotated[float, Meta(ge=0, le=1)]
 Weight = Annotated[float, Meta(ge=0, le=1e15)]
+Decay = Annotated[float, Meta(ge=0, lt=1)]
 Rate = Annotated[float, Meta(gt=0, le=1)]
 Channels = Annotated[int, Meta(ge=1, le=512)]
 Blocks = Annotated[int, Meta(ge=1, le=64)]

@@ -108,8 +108,9 @@ def cells_of(config: DictConfig) -> list[Cell]:
         raise UserError(f"study {study['name']} has no cells; name layer sets: fst compare layers=johnson,gatys …")
     sets = ("content", "style")
     cells = [Cell(**(shared | {k: tuple(v) if k in sets else v for k, v in row.items()})) for row in rows]
-    if len({cell.name for cell in cells}) < len(cells):
-        raise UserError(f"study {study['name']}: two cells have the same name")
+    names = [cell.name for cell in cells]
+    if twice := {show(name) for name in names if names.count(name) > 1}:
+        raise UserError(f"study {study['name']}: two cells have the same name, {min(twice)} (study.cells, or layers=…)")
     if config.cell is not None and config.cell >= len(cells):
         raise UserError(f"cell={config.cell}: it can be a whole number from 0 to {len(cells) - 1}")
     return cells

@@ -24,7 +24,7 @@ from fst.config import build_loss, read_style_image
 from fst.errors import RunError, UserError, find_cause
 from fst.hardware import fast_dtype, keep_large_blocks, pick_device
 from fst.hydra_app import run_application
-from fst.inference.style_file import SUFFIX, StyleInfo, find_style, load_style, save_style
+from fst.inference.style_file import BUNDLED, SUFFIX, StyleInfo, find_style, load_style, save_style
 from fst.networks.transform import build_transform_network
 from fst.schemas import TRAIN
 from fst.stopping import Interrupted
@@ -216,8 +216,8 @@ def _write_style(
         layers={"content": plain["layers"]["content"], "style": plain["layers"]["style"]},
         loss=plain["loss"],
         loss_network=network | {"weights": Path(network["weights"]).name},  # a folder's name is nobody's business
-        init_from=find_style(start).stem if start else "",
-        teacher=find_style(config.teacher.style).stem if config.teacher.style else "",
+        init_from=Path(start.removeprefix(BUNDLED)).stem if start else "",
+        teacher=Path(config.teacher.style.removeprefix(BUNDLED)).stem if config.teacher.style else "",
         steps=steps,
         batch_size=plain["data"].get("batch_size", 0),  # somebody's own data may know neither
         image_size=plain["data"].get("size", 0),

@@ -158,7 +158,7 @@ def test_mistakes_are_one_line_and_leave_nothing(clip: Path, fake: FakeStylizer,
 def test_a_rate_of_nothing_is_refused(fake: FakeStylizer) -> None:
     outcome = run("stylize a.png -o a.mp4 -s tiny --fps 1/0")
     assert outcome.status == 2
-    assert "'1/0' is no rate" in outcome.err
+    assert "'1/0' is not a number" in outcome.err
 
 
 def test_a_name_with_a_number_may_be_a_folder(fake: FakeStylizer) -> None:

@@ -14,10 +14,12 @@ import torch
 from PIL import Image, ImageChops
 
 import fst
+from fst.errors import RunError
+from fst.hydra_app import read_arguments
 from fst.images import read_tensor, to_pil
 from fst.inference.style_file import read_info
 from fst.inference.stylizer import Stylizer
-from fst.study.cells import METHODS
+from fst.study.cells import COMPARE, METHODS
 from fst.study.compare import _plan, main
 
 STUDY = Path("outputs/compare/fast_sets")
@@ -64,17 +66,21 @@ def test_a_network_is_trained_once_with_the_loss_of_its_slow_peer(small: list[st
     assert cells()[1]["terms"] != fast["terms"]
 
 
-def test_every_network_of_the_study_has_a_slow_peer() -> None:
-    _, folders = _plan(["study=fast_sets", "content=photo.jpg", "style.image=pointillism"])  # and none needs photos
+def test_every_network_of_the_study_has_a_slow_peer(photos: Path) -> None:
+    command = ["study=fast_sets", f"content={photos / '00.jpg'}", "style.image=pointillism"]  # and none needs photos
+    _, folders = _plan(read_arguments(COMPARE, command))
     assert len(set(folders.values())) == len(folders)
     pairs = {method: [(c.layers, c.network) for c in folders if c.method == method] for method in METHODS}
     assert pairs["slow"] == pairs["fast"]
 
 
 def test_a_training_that_fails_spoils_no_other_cell(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    main([f"study.cells=[{FAST}, {SLOW}]", *small, "photos=nowhere"])
+    Path("damaged").mkdir()
+    Path("damaged/a.jpg").write_text("no picture")
+    with pytest.raises(RunError, match="1 of 2 cells failed; fast: none of the validation pictures"):
+        main([f"study.cells=[{FAST}, {SLOW}]", *small, "photos=damaged"])
     assert "1 of 2 cells done" in capsys.readouterr().out
-    assert re.fullmatch(r"data.root=nowhere: no such folder.*train\.log\)", cells()[0]["failed"])
+    assert re.fullmatch(r"none of the validation pictures.*train\.log\)", cells()[0]["failed"])
 
 
 def test_an_interrupted_training_goes_on_from_its_checkpoint(small: list[str]) -> None:

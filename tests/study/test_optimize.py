@@ -163,11 +163,14 @@ def test_any_picture_can_be_the_start(small: list[str], painting: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "line"),
     [
-        ("precision=bf16", "precision is 'bf16'; it can be float32 or auto"),
-        ("task=paint", "task is 'paint'; it can be transfer, reconstruct, texture"),
-        ("content=???", "content is missing: fst optimize content=PHOTO style.image=PAINTING"),
+        ("precision=bf16", "precision=bf16: it can be float32 or auto"),
+        ("task=paint", "task=paint: it can be transfer, reconstruct or texture"),
+        (
+            "content=???",
+            "content is missing; it can be a picture file, as in: fst optimize content=PHOTO",
+        ),
         ("init=nowhere.png", "nowhere.png: no such file"),
-        ("levels=3", "levels=3 begins with .* pixels; take fewer levels or a larger size"),
+        ("levels=3", "levels=3 begins with .* pixels, fewer than 16 a side; take fewer levels or a larger size"),
         ("ckpt_path=last", "no run of 'transfer' below outputs has a checkpoint"),
         ("+layers.style.relu9_9=1", "vgg19 has no layer relu9_9"),
     ],

@@ -22,6 +22,7 @@ from fst.inference.style_file import load_style
 from fst.resources import resource_folder
 from fst.stopping import Interrupted
 from fst.training import data as training_data
+from fst.training import train
 from fst.training.train import main
 from tests.training.test_shards import pack
 
@@ -266,10 +267,10 @@ def test_divergence_stops_with_advice_and_keeps_the_last_good_checkpoint(small: 
         (["ckpt_path=nowhere.ckpt"], "ckpt_path=nowhere.ckpt: no such checkpoint"),
         (["+layers.style.relu9_9=1"], "no layer relu9_9"),
         (["layers=nope"], "layers"),
-        (["loss.convention=nope"], "loss.convention is 'nope'"),
+        (["loss.convention=nope"], "loss.convention=nope: it can be relative, johnson or gatys"),
         (["trainer.max_steps=many"], "trainer"),
         (["no_such_key=1"], "no_such_key"),
-        (["data.size=8", "layers=deep", "model.width=4"], "too small"),
+        (["data.size=8"], "data.size=8: it can be a whole number from 16 to 4096"),
     ],
 )
 def test_mistakes_are_one_line_and_status_two(
@@ -296,7 +297,7 @@ def test_missing_values_are_named(small: list[str], capsys: pytest.CaptureFixtur
 def test_a_run_starts_from_another_style_of_the_same_network(small: list[str]) -> None:
     main(small)
     trained = load_file(style_files()[0])
-    still = ["optimizer.algorithm.lr=0", "name=second"]
+    still = ["optimizer.algorithm.lr=1e-30", "name=second"]
     main([*small, *still, "model.init_from=painting"])
     path = next(path for path in style_files() if path.stem == "second")
     info = load_style(path)[1]
@@ -360,9 +361,16 @@ def test_a_compiled_run_learns_the_same_and_writes_the_same_file(
         torch.testing.assert_close(compiled[name], tensor, rtol=1e-3, atol=5e-4)
 
 
-def test_a_sweep_does_its_other_runs_when_one_fails(small: list[str]) -> None:
-    with pytest.raises(UserError, match="negative weight"):
-        main(["-m", *small, "layers.style.relu1_2=-1,1"])
+def test_a_sweep_does_its_other_runs_when_one_fails(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    fit = train._fit
+
+    def fails_once(*arguments: object) -> None:
+        monkeypatch.setattr(train, "_fit", fit)
+        raise UserError("no such luck")
+
+    monkeypatch.setattr(train, "_fit", fails_once)
+    with pytest.raises(UserError, match="no such luck"):
+        main(["-m", *small, "layers.style.relu1_2=2,1"])
     assert [path.stem for path in style_files()] == ["painting"]
 
 
@@ -377,12 +385,15 @@ def test_a_sweep_over_a_folder_of_paintings(small: list[str], painting: Path) ->
         main(["-m", *small, "style.image=glob(none/*)"])
 
 
-def test_a_sweep_in_several_processes_does_its_other_runs_when_one_fails(small: list[str]) -> None:
+def test_a_sweep_in_several_processes_does_its_other_runs_when_one_fails(small: list[str], photos: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    process = start(["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", *small, "layers.style.relu1_2=-1,1,2"])
+    Path("damaged").mkdir()
+    Path("damaged/a.jpg").write_text("no picture")
+    roots = f"data.val_root=damaged,null,{photos}"
+    process = start(["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", *small, roots])
     printed, errors = process.communicate(timeout=240)
     assert process.returncode == 2, errors
-    assert "negative weight" in errors
+    assert "none of the validation pictures can be read" in errors
     assert printed.count("use it:") == len(style_files()) == 2
 
 
