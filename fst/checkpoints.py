@@ -7,12 +7,13 @@ import os
 import pickle
 import zipfile
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fst.errors import UserError
+from fst.errors import RunError, UserError
 from fst.files import fill, write_errors_of, written_atomically
 
 log = logging.getLogger(__name__)
@@ -164,3 +165,39 @@ def _shown(settings: Mapping[str, Any], key: str) -> str:
 def fingerprint(path: Path) -> str:
     """A file's name and a hash of what is in it: it stands for the file among the settings."""
     return f"{path.name} ({hashlib.sha256(path.read_bytes()).hexdigest()[:8]})"
+
+
+def run_folder(name: str, ckpt_path: str | None) -> Path:
+    """Where a run writes: the folder of the run that it goes on with, or a new `outputs/NAME/TIMESTAMP`.
+
+    Raises:
+        UserError: there is no such checkpoint.
+    """
+    if ckpt_path is not None:
+        checkpoint = find_checkpoint(name, ckpt_path)
+        if checkpoint.parent.name == FOLDER:
+            return checkpoint.parent.parent
+    return Path("outputs", new_folder("outputs", name))
+
+
+def new_folder(root: str, name: str) -> str:
+    """Make `ROOT/NAME/TIMESTAMP`, with a number at its end where several runs of one name begin in one second.
+
+    Returns:
+        Its path below `root`.
+
+    Raises:
+        RunError: it cannot be made.
+    """
+    folder = begin = f"{name}/{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    number = 1
+    while True:
+        try:
+            Path(root, folder).mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+            folder = f"{begin}_{number}"
+        except OSError as error:
+            raise RunError(f"{root}/{folder}: cannot be made: {error.strerror}") from error
+        else:
+            return folder

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from fst import __version__
 from fst.errors import UserError, find_cause, one_line
-from fst.stopping import Interrupted
+from fst.signals import Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -253,9 +253,9 @@ def _parsed(kind: "Callable[[str], Value]", text: str, what: str) -> "Value":
 def _stylize(options: argparse.Namespace) -> int:
     from fst.hardware import keep_large_blocks
     from fst.images import allow_megapixels, read_image
-    from fst.inference.jobs import stylize_all
+    from fst.inference.batch import stylize_all
     from fst.inference.stylizer import Stylizer
-    from fst.inference.video import VideoOptions
+    from fst.inference.video.types import VideoOptions
 
     def open_style(style: str | dict[str, float]) -> Stylizer:
         look = {name: getattr(options, name) for name in ("size", "strength", "keep_colors", "stroke")}
@@ -274,8 +274,8 @@ def _stylize(options: argparse.Namespace) -> int:
 
 
 def _show_camera(options: argparse.Namespace, open_style: "Callable[[str], Stylizer]") -> int:
-    from fst.inference.live import Live, show_camera
-    from fst.inference.style_file import list_styles
+    from fst.inference.webcam import Live, show_camera
+    from fst.style_file import list_styles
 
     if options.blend or options.mask or options.output or len(options.inputs) > 1:
         raise UserError(f"{WEBCAM}: one camera and -s STYLE, without --blend, --mask or -o")
@@ -293,7 +293,7 @@ def _bench(options: argparse.Namespace) -> int:
     import json
 
     from fst.files import check_writable, write_atomically
-    from fst.inference.bench import bench, parse_sizes, table
+    from fst.study.bench import bench, parse_sizes, table
 
     if options.json:
         check_writable(options.json)
@@ -306,7 +306,7 @@ def _bench(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     from fst.inference.export import SUFFIXES, export_style
-    from fst.inference.style_file import find_style
+    from fst.style_file import find_style
 
     style = find_style(options.style)
     output = options.output or Path(style.stem + SUFFIXES[options.to][0])
@@ -337,7 +337,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _styles(options: argparse.Namespace) -> int:
-    from fst.inference.style_file import StyleFileError, list_styles, read_info
+    from fst.style_file import StyleFileError, list_styles, read_info
 
     for name, path in sorted(list_styles().items()):
         try:

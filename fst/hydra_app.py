@@ -24,13 +24,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from fst.checkpoints import find_checkpoint
-from fst.config import new_folder, quote, run_folder
+from fst.checkpoints import find_checkpoint, new_folder, run_folder
 from fst.errors import UserError, find_cause
 from fst.menu import help_text, named_choices
 from fst.resources import resource_folder
 from fst.schemas import Application
-from fst.stopping import Interrupted
+from fst.signals import Interrupted
 from fst.typed import MissingKeyError, check, show, suggest, unknown_path
 
 log = logging.getLogger(__name__)
@@ -300,3 +299,8 @@ def _expand_glob(argument: str) -> str:
     if not paths:
         raise UserError(f"{argument}: no such files")
     return "style.image=" + ",".join(quote(path) for path in paths)
+
+
+def quote(value: object) -> str:
+    """A value as Hydra's grammar reads it whole, whatever commas and braces are in it."""
+    return "'" + str(value).replace("'", "\\'") + "'"

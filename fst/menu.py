@@ -7,11 +7,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from fst.networks.vgg import layer_table
 from fst.schemas import Application
 from fst.typed import show
+
+# Each layer of the loss network is a layer set by itself, beside those in conf/layers: layers=conv4_2.
+for _layer in layer_table("vgg19"):
+    if _layer.kind != "pool":
+        _alone = {_layer.name: 1.0}
+        _set = {"name": _layer.name, "content": _alone, "style": _alone}
+        ConfigStore.instance().store(_layer.name, _set, group="layers")
+
 
 _OPTIONS = """\
   -m                    one run for each of several values: KEY=A,B, or style.image=glob(PAINTINGS/*.jpg)

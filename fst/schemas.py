@@ -14,10 +14,10 @@ from msgspec import Meta
 from omegaconf import DictConfig, OmegaConf
 
 from fst.errors import UserError
-from fst.inference.style_file import find_style, read_info
 from fst.networks.transform import LEAST_SIDE
 from fst.networks.vgg import LossNetwork, refuse_unknown_layers
 from fst.perceptual import CONVENTIONS
+from fst.style_file import find_style, read_info
 from fst.typed import Open, one_of, show
 from fst.values import (
     Architecture,
@@ -136,18 +136,18 @@ class Crops:
 
 @dataclass
 class Folder(Crops):
-    _target_: Literal["fst.training.data.PhotoDataModule"]
+    _target_: Literal["fst.training.data.folder.PhotoDataModule"]
     root: Photos
 
 
 @dataclass
 class Synthetic(Crops):
-    _target_: Literal["fst.training.synthetic.SyntheticDataModule"]
+    _target_: Literal["fst.training.data.synthetic.SyntheticDataModule"]
 
 
 @dataclass
 class WebDataset(Crops):
-    _target_: Literal["fst.training.shards.ShardDataModule"]
+    _target_: Literal["fst.training.data.shards.ShardDataModule"]
     urls: Shards
 
 

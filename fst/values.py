@@ -9,11 +9,11 @@ from fst.errors import UserError
 from fst.files import check_name
 from fst.hardware import pick_device
 from fst.images import SUFFIXES, read_image
-from fst.inference.style_file import find_style, load_style
 from fst.networks.transform import LEAST_SIDE, NORMS
 from fst.networks.vgg import ARCHITECTURES
 from fst.perceptual import REDUCTIONS
 from fst.resources import find_style_image
+from fst.style_file import find_style, load_style
 from fst.typed import Check, one_of, show
 
 TASKS = ("transfer", "reconstruct", "texture")

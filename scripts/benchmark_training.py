@@ -31,13 +31,13 @@ from tqdm import tqdm
 from fst.files import write_atomically
 from fst.hardware import fast_dtype, keep_large_blocks, peak_memory_mib, pick_device
 from fst.images import from_uint8, read_tensor
-from fst.inference.style_file import SUFFIX, load_style
 from fst.networks.layers import InstanceNorm, PicturingConvolution, UpsampledConvolution
 from fst.networks.transform import build_transform_network
 from fst.networks.vgg import LossNetwork
 from fst.perceptual import LossWeights, PerceptualLoss, grid_excess, range_excess, total_variation
 from fst.resources import find_style_image, resource_folder
-from fst.training.synthetic import SceneDataset
+from fst.style_file import SUFFIX, load_style
+from fst.training.data.synthetic import SceneDataset
 
 CONTENT = {"relu2_2": 1.0}
 STYLE = {"relu1_2": 1.0, "relu2_2": 1.0, "relu3_3": 1.0, "relu4_3": 1.0}
@@ -198,7 +198,7 @@ def open_photos(arguments: argparse.Namespace) -> Iterator[Tensor]:
     if arguments.photos is None:
         scenes = SceneDataset(arguments.size, seed=0)
         return iter([torch.stack([torch.as_tensor(scenes[i]) for i in range(arguments.batch)])])
-    from fst.training.data import PhotoDataModule
+    from fst.training.data.folder import PhotoDataModule
 
     data = PhotoDataModule(arguments.photos, arguments.size, arguments.batch)
     data.setup("fit")

@@ -23,9 +23,10 @@ from PIL import Image
 from fst.files import write_atomically
 from fst.hardware import keep_large_blocks, peak_memory_mib
 from fst.inference.stylizer import Stylizer
-from fst.inference.video import VideoOptions, stylize_video
-from fst.inference.video_reader import VideoReader
-from fst.inference.video_writer import VideoWriter
+from fst.inference.video.pipeline import stylize_video
+from fst.inference.video.reader import VideoReader
+from fst.inference.video.types import VideoOptions
+from fst.inference.video.writer import VideoWriter
 
 _RATE, _SOUND_RATE = 25, 48000
 _SOUND = _SOUND_RATE // _RATE  # samples a frame

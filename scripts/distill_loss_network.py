@@ -33,10 +33,10 @@ from tqdm import tqdm
 from fst.files import write_atomically
 from fst.hardware import fast_dtype, keep_large_blocks
 from fst.images import find_images, from_uint8, read_image, read_tensor
-from fst.inference.style_file import load_style
 from fst.networks.vgg import LossNetwork, layer_table
 from fst.perceptual import gram_matrix
-from fst.training.data import PhotoDataset, random_crop
+from fst.style_file import load_style
+from fst.training.data.folder import PhotoDataset, random_crop
 from fst.training.module import learning_rate_factor
 
 STUDENT = "compact"

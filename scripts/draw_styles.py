@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from fst.images import write_image
-from fst.training.synthetic import texture_bank
+from fst.training.data.synthetic import texture_bank
 
 WIDTH, HEIGHT = 1024, 768  # pixels of the finished picture; drawn at twice that
 _SCALE = 2

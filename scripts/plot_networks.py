@@ -14,10 +14,10 @@ from typing import NamedTuple
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from fst.inference.bench import PLAIN
-from fst.inference.style_file import find_style, load_style, read_info
 from fst.networks.transform import plain_form
+from fst.study.bench import PLAIN
 from fst.study.evaluate import CONTENT_LAYER, STYLE_LAYERS
+from fst.style_file import find_style, load_style, read_info
 
 _SIDE = 128  # pixels, to count on
 

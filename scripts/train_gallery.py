@@ -14,7 +14,7 @@ import torch
 
 from fst.checkpoints import checkpoint_of
 from fst.images import find_images
-from fst.inference.style_file import SUFFIX, find_style, load_style, save_style
+from fst.style_file import SUFFIX, find_style, load_style, save_style
 
 # Imitates the full network's pictures at first, which takes no loss network: more steps in the same time.
 LIGHT = ["teacher.style=the_scream", "model.init_from=null", "data.size=192", "trainer.max_steps=1500"]

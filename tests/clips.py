@@ -10,7 +10,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from fst.inference.video import VideoOptions
+from fst.inference.video.types import VideoOptions
 
 WIDTH, HEIGHT = 64, 48
 BEST = VideoOptions(quality=1)

@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fst.inference.style_file import StyleInfo, save_style
 from fst.networks.transform import build_transform_network
+from fst.style_file import StyleInfo, save_style
 
 LAB = Path(os.environ.get("FST_LAB", Path(__file__).resolve().parents[2] / "shared"))
 

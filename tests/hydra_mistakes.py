@@ -97,7 +97,7 @@ TRAIN: Mapping[str, Iterable[str]] = {
     "data.workers": ("-1", "abc", "1.5", "100000"),
     "data.val_count": ("0", "-1", "abc", "null"),
     "data.seed": ("-1", "abc"),
-    "data._target_": ("nope", "fst.training.data.Nope"),
+    "data._target_": ("nope", "fst.training.data.folder.Nope"),
     "+data.foo": ("1",),
     "data": ("null", "video"),
     "logger": ("null", "csv"),

@@ -10,11 +10,11 @@ from hydra import compose, initialize_config_dir
 
 from fst.cli import main as fst
 from fst.hydra_app import check_config, config_error, read_arguments
-from fst.inference.style_file import find_style
 from fst.resources import resource_folder
 from fst.schemas import TRAIN
 from fst.study.cells import COMPARE
 from fst.study.optimize import OPTIMIZE
+from fst.style_file import find_style
 from tests.mistakes import run
 
 CONF = resource_folder("conf")

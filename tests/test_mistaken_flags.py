@@ -161,8 +161,8 @@ OTHERS = [
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, style_file: Path) -> Path:
     """The folder that the commands speak of."""
-    import fst.inference.bench
-    import fst.inference.jobs
+    import fst.inference.batch
+    import fst.study.bench
     import fst.study.evaluate  # noqa: F401  # what takes time to import is not the mistake's
 
     place = tmp_path_factory.mktemp("mistakes")

@@ -18,7 +18,7 @@ from fst.hardware import fast_dtype, free_cuda_memory, free_memory, give_back_bl
 from fst.images import flatten_alpha, from_uint8, keep_colors, resize_longer_side, scaled_size, to_srgb, to_uint8
 from fst.inference.backends import open_backend
 from fst.inference.bands import least_memory, memory_needed, paint_in_bands
-from fst.inference.style_file import find_style
+from fst.style_file import find_style
 
 Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
 _ROWS = 512  # of a picture at a time, where each pixel is worked on by itself

@@ -12,9 +12,8 @@ from msgspec import Meta
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from fst.config import quote
 from fst.errors import UserError
-from fst.hydra_app import check_config, config_error, search_path
+from fst.hydra_app import check_config, config_error, quote, search_path
 from fst.networks.transform import LEAST_SIDE
 from fst.schemas import TRAIN, Application, StyleImage
 from fst.study.optimize import OPTIMIZE

@@ -17,15 +17,14 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 from fst.checkpoints import checkpoint_of
-from fst.config import build_loss, quote, read_style_image
 from fst.errors import RunError, UserError, find_cause
 from fst.files import write_atomically
 from fst.hardware import pick_device
-from fst.hydra_app import check_config, composing, launch, read_arguments, show_configuration
+from fst.hydra_app import check_config, composing, launch, quote, read_arguments, show_configuration
 from fst.images import read_tensor
 from fst.networks.vgg import LossNetwork, layer_table
 from fst.perceptual import LossWeights, PerceptualLoss
-from fst.stopping import Interrupted
+from fst.signals import Interrupted
 from fst.study import fast
 from fst.study.cells import (
     COMPARE,
@@ -40,6 +39,7 @@ from fst.study.cells import (
 )
 from fst.study.optimize import optimize
 from fst.study.report import write_report
+from fst.training.module import build_loss, read_style_image
 
 log = logging.getLogger(__name__)
 

@@ -10,11 +10,12 @@ import torch
 from omegaconf import DictConfig
 
 from fst.checkpoints import checkpoint_of
-from fst.config import build_loss, quote, read_style_image
 from fst.errors import RunError
+from fst.hydra_app import quote
 from fst.images import read_tensor, to_pil, write_image
 from fst.inference.stylizer import Stylizer
-from fst.stopping import StopRequest
+from fst.signals import StopRequest
+from fst.training.module import build_loss, read_style_image
 
 _LOG = "train.log"
 

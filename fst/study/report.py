@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from fst.files import write_atomically
 from fst.images import read_tensor
 from fst.resources import find_style_image
-from fst.study.verdicts import Result, Results, verdict
+from fst.study.claims import Result, Results, verdict
 
 _RANGE = (0.003, 3.0)  # relative errors from the darkest to the lightest colour of the heat map
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from fst.checkpoints import load_checkpoint, save_checkpoint
 from fst.errors import RunError
 from fst.images import contact_sheet, to_pil, write_image
-from fst.stopping import Interrupted, StopRequest
+from fst.signals import Interrupted, StopRequest
 from fst.training.curves import Curves
 from fst.training.record import Record
 

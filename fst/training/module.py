@@ -6,14 +6,17 @@ from collections.abc import Callable, Iterable
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from omegaconf import DictConfig
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from fst.images import from_uint8
+from fst.images import from_uint8, read_tensor
 from fst.networks.transform import TransformNetwork
-from fst.perceptual import PerceptualLoss
+from fst.networks.vgg import LossNetwork
+from fst.perceptual import LossWeights, PerceptualLoss
+from fst.resources import find_style_image
 
 
 class StyleTransferModule(pl.LightningModule):
@@ -92,3 +95,22 @@ def learning_rate_factor(step: int, steps: int, warmup: float, final: float) -> 
         return min(1.0, (step + 1) / rising)
     progress = min(1.0, (step - rising) / max(1.0, steps - rising))
     return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def read_style_image(config: DictConfig) -> Tensor:
+    """The style picture as `(1, 3, H, W)` in [0, 1], its longer side `style.size`."""
+    return read_tensor(find_style_image(config.style.image), config.style.size)
+
+
+def build_loss(config: DictConfig, style_image: Tensor) -> PerceptualLoss:
+    """The perceptual loss that the groups `loss_network`, `layers` and `loss` describe."""
+    layers = config.layers
+    return PerceptualLoss(
+        LossNetwork(layers=[*layers.content, *layers.style], **config.loss_network),
+        style_image,
+        layers.content,
+        layers.style,
+        LossWeights(**config.loss.weights),
+        config.loss.convention,
+        config.loss.reduction,
+    )

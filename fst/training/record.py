@@ -12,9 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 
 import fst
 from fst.checkpoints import fingerprint, flat_settings, refuse_changes
-from fst.inference.style_file import Run, find_style, read_info
 from fst.resources import find_style_image
-from fst.training.data import CropDataModule
+from fst.style_file import Run, find_style, read_info
+from fst.training.data.folder import CropDataModule
 
 log = logging.getLogger(__name__)
 

@@ -20,18 +20,17 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import Tensor, nn
 
 from fst.checkpoints import FOLDER, LAST, find_checkpoint, read_checkpoint
-from fst.config import build_loss, read_style_image
 from fst.errors import RunError, UserError, find_cause
 from fst.hardware import fast_dtype, keep_large_blocks, pick_device
 from fst.hydra_app import run_application
-from fst.inference.style_file import BUNDLED, SUFFIX, StyleInfo, find_style, load_style, save_style
 from fst.networks.transform import build_transform_network
 from fst.schemas import TRAIN
-from fst.stopping import Interrupted
+from fst.signals import Interrupted
+from fst.style_file import BUNDLED, SUFFIX, StyleInfo, find_style, load_style, save_style
 from fst.training.callbacks import Progress, SafeStop, SampleStrip, WholeCheckpoints
 from fst.training.curves import Curves
-from fst.training.data import CropDataModule
-from fst.training.module import StyleTransferModule
+from fst.training.data.folder import CropDataModule
+from fst.training.module import StyleTransferModule, build_loss, read_style_image
 from fst.training.record import RECORD, Record
 
 log = logging.getLogger(__name__)

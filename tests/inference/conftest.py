@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fst.inference.export import to_onnx
+from fst.inference.backends import to_onnx
 from tests.clips import gray, make_video
 
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # no reports from tests either

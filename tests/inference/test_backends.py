@@ -15,9 +15,9 @@ from fst.errors import RunError, UserError
 from fst.images import from_uint8, to_tensor, to_uint8
 from fst.inference import backends
 from fst.inference.backends import BACKENDS, Backend, fastest_backend, installed_backends, open_backend
-from fst.inference.style_file import load_style
 from fst.inference.stylizer import Stylizer
 from fst.resources import resource_folder
+from fst.style_file import load_style
 from tests.conftest import make_picture
 
 CPU = torch.device("cpu")

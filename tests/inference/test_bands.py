@@ -11,9 +11,9 @@ from fst.hardware import fast_dtype
 from fst.images import from_uint8, to_uint8
 from fst.inference import bands
 from fst.inference.bands import least_memory, memory_needed, paint_in_bands
-from fst.inference.style_file import load_style
 from fst.networks.transform import TransformNetwork, build_transform_network
 from fst.resources import resource_folder
+from fst.style_file import load_style
 from tests.conftest import make_picture
 
 SMALL, LARGE = 1 << 20, 1 << 30  # bytes: most layers go to disk, all stay in memory

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from fst.images import find_images, read_tensor
-from fst.inference.style_file import read_info
 from fst.inference.stylizer import Stylizer
 from fst.networks.vgg import LossNetwork
 from fst.perceptual import LossWeights, PerceptualLoss
 from fst.resources import resource_folder
+from fst.style_file import read_info
 
 JOHNSON = {"relu1_2": 1.0, "relu2_2": 1.0, "relu3_3": 1.0, "relu4_3": 1.0}
 STYLES = sorted(resource_folder("checkpoints").glob("*.safetensors"))
@@ -43,7 +43,7 @@ def test_loading_imports_no_compiler() -> None:
     program = """
 import sys
 from pathlib import Path
-from fst.inference.style_file import load_style
+from fst.style_file import load_style
 for path in sys.argv[1:]:
     load_style(Path(path))
 print("torch._dynamo" in sys.modules)

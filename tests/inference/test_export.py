@@ -8,7 +8,7 @@ import torch
 import fst
 from fst.cli import main
 from fst.inference import export
-from fst.inference.style_file import load_style
+from fst.style_file import load_style
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

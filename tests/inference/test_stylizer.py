@@ -7,9 +7,9 @@ from PIL import Image
 
 from fst.errors import RunError, UserError
 from fst.images import read_image, to_pil, to_tensor
-from fst.inference.style_file import StyleInfo, load_style, save_style
 from fst.inference.stylizer import Stylizer
 from fst.networks.transform import build_transform_network
+from fst.style_file import StyleInfo, load_style, save_style
 from tests.conftest import make_picture
 
 

@@ -17,9 +17,10 @@ from fst.images import read_tensor
 from fst.networks.vgg import LossNetwork, layer_table
 from fst.perceptual import LossWeights, PerceptualLoss
 from fst.resources import resource_folder
-from fst.stopping import Interrupted
+from fst.signals import Interrupted
 from fst.study import optimize as module
-from fst.study.optimize import Optimization, main, start_picture
+from fst.study.gatys import Optimization, start_picture
+from fst.study.optimize import main
 
 
 @pytest.fixture

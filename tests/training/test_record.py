@@ -9,8 +9,8 @@ import torch
 from omegaconf import OmegaConf
 
 from fst.errors import UserError
-from fst.inference.style_file import Run, StyleInfo, save_style
 from fst.networks.transform import build_transform_network
+from fst.style_file import Run, StyleInfo, save_style
 from fst.training.record import Record
 
 DATA: Any = SimpleNamespace()  # somebody's own module: nothing is known of its pictures

@@ -19,10 +19,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.data import DataLoader
 
+from fst.checkpoints import new_folder
 from fst.cli import main as cli
-from fst.config import new_folder
 from fst.errors import RunError, UserError
-from fst.inference.style_file import StyleInfo, load_style
+from fst.style_file import StyleInfo, load_style
 from fst.training import callbacks
 from fst.training.module import StyleTransferModule
 from fst.training.train import main

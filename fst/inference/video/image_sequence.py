@@ -9,8 +9,7 @@ import numpy as np
 from PIL import Image
 
 from fst.images import ImageError, flatten_alpha, read_image, write_image
-from fst.inference.video import frame_path
-from fst.inference.video_reader import Frame, Signal, guess_matrix
+from fst.inference.video.types import Frame, Signal, frame_path, guess_matrix
 
 
 class PictureReader:

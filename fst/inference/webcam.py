@@ -21,7 +21,7 @@ from PIL import Image
 
 from fst.errors import RunError, UserError
 
-_PAGE = Path(__file__).with_name("live.html")
+_PAGE = Path(__file__).with_name("webcam.html")
 _CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}"), "win32": ("dshow", "video={}")}
 _JPEG_QUALITY = 85  # of the page's pictures
 _HEARTBEAT = 0.2  # seconds after which a waiting thread looks whether it should end

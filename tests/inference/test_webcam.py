@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from fst.errors import RunError, UserError
-from fst.inference.live import Live, Newest, Page, PageServer, read_camera, show_camera
+from fst.inference.webcam import Live, Newest, Page, PageServer, read_camera, show_camera
 
 
 def frames(count: int = 10_000) -> Iterator[np.ndarray]:
@@ -221,7 +221,7 @@ def test_ctrl_c_ends_it_at_once_whoever_looks(monkeypatch: pytest.MonkeyPatch) -
         return frame
 
     monkeypatch.setattr("webbrowser.open", look)
-    monkeypatch.setattr("fst.inference.live.read_camera", lambda _: frames())
+    monkeypatch.setattr("fst.inference.webcam.read_camera", lambda _: frames())
     with pytest.raises(KeyboardInterrupt):
         show_camera("0", Live(lambda _: paint, ["plain"], "plain"))
     assert wait_until(lambda: serving() == 0, 0.9)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fst.errors import UserError
-from fst.inference.video import stylize_video
+from fst.inference.video.pipeline import stylize_video
 from tests.clips import BEST, HEIGHT, WIDTH, copy_packets, gray, invert, look, make_video, same
 from tests.conftest import make_picture
 

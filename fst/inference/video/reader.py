@@ -1,10 +1,10 @@
 """Reading a video through FFmpeg: upright RGB pictures with their times, all other streams packet for packet."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import av
 import numpy as np
@@ -13,59 +13,20 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from fst.errors import UserError
 from fst.files import refusal_to_read
+from fst.inference.video.types import (
+    BT470BG,
+    BT601,
+    BT709,
+    FULL,
+    LIMITED,
+    Frame,
+    Signal,
+    guess_matrix,
+)
 
-# Numbers of ITU-T H.273, as FFmpeg uses them.
-BT709, UNTAGGED, BT470BG, BT601 = 1, 2, 5, 6
 _MATRICES = {BT709, 4, BT470BG, BT601, 7, 9}  # the YCbCr matrices that FFmpeg's scaler knows
-LIMITED, FULL = 1, 2
 
 _MOST_PACKETS = 256  # carried by one frame: sound that outlasts the pictures must not pile up
-
-
-@dataclass(frozen=True)
-class Signal:
-    """How the stored numbers become a shown picture: tags of ITU-T H.273, and a pixel's width over its height."""
-
-    matrix: int
-    full_range: bool = False
-    primaries: int = UNTAGGED
-    transfer: int = UNTAGGED
-    aspect: Fraction = Fraction(1)
-
-
-def guess_matrix(height: int) -> int:
-    """What players take an untagged video for: BT.601 in standard definition, else BT.709."""
-    return BT601 if height <= 576 else BT709
-
-
-@dataclass
-class Frame:
-    """One picture on its way, with the packets of other streams that lay before it in the file.
-
-    `picture` is uint8 `(H, W, 3)` RGB, or `None` where only packets are left; `pts` and `duration` are in units of
-    the reader's `time_base`.
-    """
-
-    picture: np.ndarray | None
-    pts: int = 0
-    duration: int = 0
-    signal: Signal = Signal(BT709)
-    packets: list[av.Packet] = field(default_factory=list)
-
-
-class Reader(Protocol):
-    """Where frames come from; see `VideoReader`."""
-
-    time_base: Fraction
-    rate: Fraction
-    expected: int
-    damaged: int
-
-    def __iter__(self) -> Iterator[Frame]: ...
-
-    def copy_streams(self, output: Any) -> tuple[dict[int, Any], list[str]]: ...
-
-    def close(self) -> None: ...
 
 
 class VideoReader:

@@ -23,7 +23,9 @@ from fst.errors import UserError
 from fst.hardware import fast_dtype, keep_large_blocks, peak_memory_mib, pick_device
 from fst.images import from_uint8, read_image, resize_longer_side, to_uint8
 from fst.inference.backends import installed_backends, open_backend
-from fst.inference.style_file import (
+from fst.networks.transform import LEAST_SIDE, build_transform_network, plain_form
+from fst.resources import find_style_image, resource_folder
+from fst.style_file import (
     StyleFileError,
     StyleInfo,
     find_style,
@@ -32,8 +34,6 @@ from fst.inference.style_file import (
     read_info,
     save_style,
 )
-from fst.networks.transform import LEAST_SIDE, build_transform_network, plain_form
-from fst.resources import find_style_image, resource_folder
 
 PLAIN = "plain eager fp32"  # as the peers run it: the unit of all ratios, with the network `johnson`
 PLAIN_NETWORK = "johnson"

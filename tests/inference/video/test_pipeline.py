@@ -15,9 +15,10 @@ import torch
 
 import fst
 from fst.errors import RunError, UserError
-from fst.inference.video import VideoOptions, stylize_video
-from fst.inference.video_reader import VideoReader
-from fst.inference.video_writer import VideoWriter
+from fst.inference.video.pipeline import stylize_video
+from fst.inference.video.reader import VideoReader
+from fst.inference.video.types import VideoOptions
+from fst.inference.video.writer import VideoWriter
 from tests.clips import HEIGHT, WIDTH, gray, invert, look, make_video, same
 from tests.conftest import make_picture
 
@@ -172,7 +173,7 @@ def test_the_stages_run_side_by_side_a_few_frames_apart(clip: Path, monkeypatch:
 PEAK = """
 import sys
 from pathlib import Path
-from fst.inference.video import stylize_video
+from fst.inference.video.pipeline import stylize_video
 frames = stylize_video(Path(sys.argv[1]), Path(sys.argv[2]), lambda picture: 255 - picture).frames
 status = Path("/proc/self/status").read_text().splitlines()
 print(frames, next(int(line.split()[1]) for line in status if line.startswith("VmHWM")))

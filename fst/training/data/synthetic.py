@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from fst.training.data import CropDataModule, find_photos, read_all
+from fst.training.data.folder import CropDataModule, find_photos, read_all
 
 _LEAVES = (25, 300)  # shapes a picture, few as often as many: open skies and thickets
 _RADII = (0.012, 0.55)  # of the picture's side; their density falls with the cube: scale-free (Lee et al. 2001)

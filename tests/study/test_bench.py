@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from fst.cli import main as fst
-from fst.inference.bench import PLAIN
+from fst.study.bench import PLAIN
 
 
 def test_every_row_is_there_and_the_unit_is_the_plain_network(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

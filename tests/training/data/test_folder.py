@@ -15,7 +15,7 @@ from PIL import Image
 
 from fst.errors import UserError
 from fst.images import find_images
-from fst.training.data import PhotoDataModule, PhotoDataset
+from fst.training.data.folder import PhotoDataModule, PhotoDataset
 from tests.conftest import make_picture
 
 
@@ -42,7 +42,7 @@ def test_workers_change_nothing_and_seeds_everything(photos: Path) -> None:
 
 def test_a_script_that_still_holds_a_stream_ends(photos: Path) -> None:
     script = f"""
-from fst.training.data import PhotoDataModule
+from fst.training.data.folder import PhotoDataModule
 data = PhotoDataModule({str(photos)!r}, 32, 2, workers=1)
 data.setup("fit")
 stream = iter(data.train_dataloader())

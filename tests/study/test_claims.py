@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fst.study.verdicts import verdict
+from fst.study.claims import verdict
 
 
 def cell(name: str, style: float = 0.1, content: float = 0.1, loss: float = 1.0, **more: Any) -> dict:

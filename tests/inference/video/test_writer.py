@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from fst.errors import UserError
-from fst.inference.video import VideoOptions, find_frames, stylize_video
+from fst.inference.video.pipeline import stylize_video
+from fst.inference.video.types import VideoOptions, find_frames
 from tests.clips import HEIGHT, WIDTH, gray, invert, look, make_gif, make_video, same
 from tests.conftest import make_picture
 

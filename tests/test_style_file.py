@@ -10,7 +10,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from fst.inference.style_file import (
+from fst.networks.transform import build_transform_network
+from fst.style_file import (
     Run,
     StyleFileError,
     StyleInfo,
@@ -20,7 +21,6 @@ from fst.inference.style_file import (
     read_info,
     save_style,
 )
-from fst.networks.transform import build_transform_network
 
 ARGUMENTS = {"width": 4, "blocks": 1, "norm": "instance"}
 LOSS = {"convention": "relative", "reduction": "mean", "weights": {"style": 15.0}}
@@ -210,7 +210,7 @@ def test_names_are_found_among_bundled_and_trained_styles(
     bundled = tmp_path / "bundled"
     bundled.mkdir()
     (bundled / "tiny.safetensors").write_bytes(style_file.read_bytes())
-    monkeypatch.setattr("fst.inference.style_file.resource_folder", lambda name: bundled)
+    monkeypatch.setattr("fst.style_file.resource_folder", lambda name: bundled)
     monkeypatch.chdir(tmp_path)
     assert find_style("tiny") == bundled / "tiny.safetensors"
     for stamp in (2, 1):

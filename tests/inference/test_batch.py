@@ -14,10 +14,10 @@ from PIL import Image
 from fst.cli import main
 from fst.errors import RunError
 from fst.images import read_image
-from fst.inference.jobs import stylize_all
+from fst.inference.batch import stylize_all
 from fst.inference.stylizer import Stylizer
-from fst.inference.video import stylize_video
-from fst.stopping import StopRequest
+from fst.inference.video.pipeline import stylize_video
+from fst.signals import StopRequest
 from tests.clips import gray, invert, look, make_gif, make_video, same
 from tests.conftest import make_picture
 from tests.mistakes import run
@@ -195,7 +195,7 @@ def test_what_the_system_refuses_costs_one_input(
 
     monkeypatch.setattr(Path, "exists", exists_or_not)
     monkeypatch.setattr(os, "scandir", list_folder)
-    monkeypatch.setattr("fst.inference.jobs.read_image", read_or_not)
+    monkeypatch.setattr("fst.inference.batch.read_image", read_or_not)
     assert stylize("nothing/*.png", "in", "-o", "out") == 1
     captured = capsys.readouterr()
     assert [line for line in captured.err.splitlines() if line.startswith("fst: ")] == [

@@ -17,10 +17,10 @@ from tqdm import tqdm
 from fst.errors import RunError, UserError, one_line
 from fst.files import check_writable, refusal_to_read, write_errors_of
 from fst.images import SUFFIXES, WRITABLE_SUFFIXES, ImageError, find_images, is_animated, read_image, write_image
-from fst.inference import video
 from fst.inference.stylizer import Stylizer
-from fst.inference.video import VideoOptions, find_frames, is_template, stylize_video
-from fst.stopping import Interrupted, StopRequest
+from fst.inference.video.pipeline import stylize_video
+from fst.inference.video.types import VIDEO_SUFFIXES, WRITABLE_VIDEO_SUFFIXES, VideoOptions, find_frames, is_template
+from fst.signals import Interrupted, StopRequest
 
 _SUFFIX = re.compile(r"\.[A-Za-z]\w{0,4}")  # a file's; "results.2024" and "v1.0" may be folders
 
@@ -160,8 +160,8 @@ def _stylize_video(stylize: Callable[..., Any], job: _Job, options: VideoOptions
 def _is_video(path: Path) -> bool:
     """By its suffix; an animated GIF is one, and a file that says nothing is one unless it holds a picture."""
     suffix = path.suffix.lower()
-    if suffix in video.SUFFIXES or suffix in SUFFIXES - {".gif"}:
-        return suffix in video.SUFFIXES
+    if suffix in VIDEO_SUFFIXES or suffix in SUFFIXES - {".gif"}:
+        return suffix in VIDEO_SUFFIXES
     try:
         return is_animated(path)
     except ImageError as error:
@@ -183,7 +183,7 @@ def _jobs(found: Sequence[tuple[Path, Path]], output: Path | None, is_file: bool
     for source, place in found:
         suffix = place.suffix.lower()
         if is_video := _is_video(source):
-            suffix = place.suffix if suffix in video.WRITABLE_SUFFIXES else ".mkv"  # holds every kind of sound
+            suffix = place.suffix if suffix in WRITABLE_VIDEO_SUFFIXES else ".mkv"  # holds every kind of sound
         else:
             suffix = place.suffix if suffix in WRITABLE_SUFFIXES else ".png"
         yield _Job(source, folder / place.with_name(f"{place.stem}-{style}{suffix}"), is_video)
@@ -198,7 +198,7 @@ def _names_file(output: Path) -> bool:
     with write_errors_of(output):
         if output.is_dir():
             return False
-    if output.suffix.lower() in SUFFIXES | video.SUFFIXES or is_template(output):
+    if output.suffix.lower() in SUFFIXES | VIDEO_SUFFIXES or is_template(output):
         return True
     if str(output) == "-" or _SUFFIX.fullmatch(output.suffix):
         raise UserError(f"-o {output}: neither a picture nor a video (.png, .jpg, .mp4, …), nor a folder that is there")
@@ -208,7 +208,7 @@ def _names_file(output: Path) -> bool:
 def _become_video(sources: Sequence[Path], output: Path) -> bool:
     """Whether these are pictures and the output holds them one after another; one picture makes a still GIF."""
     suffix = output.suffix.lower()
-    if not is_template(output) and suffix not in video.SUFFIXES and (suffix != ".gif" or len(sources) == 1):
+    if not is_template(output) and suffix not in VIDEO_SUFFIXES and (suffix != ".gif" or len(sources) == 1):
         return False
     # Path.exists raises where a folder may not be searched.
     return all(os.path.exists(path) and not _is_video(path) for path in sources)  # noqa: PTH110
@@ -226,7 +226,7 @@ def _find(text: str, batch: _Batch) -> list[tuple[Path, Path]]:
                 raise error
             batch.fail(f"{error.filename}: {error.strerror}")
 
-        files = find_images(path, SUFFIXES | video.SUFFIXES, skip)
+        files = find_images(path, SUFFIXES | VIDEO_SUFFIXES, skip)
         if not files:
             raise UserError(f"{text}: no pictures in it or below it")
         return [(file, file.relative_to(path)) for file in files]

@@ -13,8 +13,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from PIL import Image
 
 from fst.errors import UserError
-from fst.inference.video import VideoOptions
-from fst.inference.video_reader import BT470BG, BT601, FULL, LIMITED, Frame, Reader
+from fst.inference.video.types import BT470BG, BT601, FULL, LIMITED, Frame, Reader, VideoOptions
 
 _RGB = 0  # the "matrix" of RGB itself in ITU-T H.273
 _CODECS = {".webm": "libvpx-vp9", ".gif": "gif"}

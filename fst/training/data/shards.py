@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from fst.errors import UserError
 from fst.images import SUFFIXES, ImageError, flatten_alpha, read_image
-from fst.training.data import CropDataModule, find_photos, random_crop, read_all
+from fst.training.data.folder import CropDataModule, find_photos, random_crop, read_all
 
 log = logging.getLogger(__name__)
 

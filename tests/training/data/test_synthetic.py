@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fst.errors import UserError
-from fst.training.synthetic import SceneDataset, SyntheticDataModule, texture_bank
+from fst.training.data.synthetic import SceneDataset, SyntheticDataModule, texture_bank
 
 
 def test_scenes_are_their_seeds_and_positions() -> None:

@@ -11,7 +11,7 @@ from fst.errors import UserError
 
 pytest.importorskip("webdataset")
 
-from fst.training.shards import ShardDataModule
+from fst.training.data.shards import ShardDataModule
 
 ROOT = Path(__file__).parents[2]
 

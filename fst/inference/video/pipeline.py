@@ -1,11 +1,9 @@
 """Videos in, stylized videos out: decoding, the network and encoding side by side, a few frames at a time."""
 
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import repeat, takewhile
 from pathlib import Path
@@ -17,79 +15,18 @@ from tqdm import tqdm
 
 from fst.errors import RunError, UserError
 from fst.files import written_atomically
-from fst.stopping import Interrupted, StopRequest
+from fst.inference.video.types import VideoOptions, VideoResult, is_template
+from fst.signals import Interrupted, StopRequest
 
 if TYPE_CHECKING:
-    from fst.inference.numbered import PictureWriter
-    from fst.inference.video_reader import Frame, Reader
-    from fst.inference.video_writer import VideoWriter
+    from fst.inference.video.image_sequence import PictureWriter
+    from fst.inference.video.types import Frame, Reader
+    from fst.inference.video.writer import VideoWriter
 
-# Containers that hold H.264 (or their own default) and most kinds of sound, and others that are only read.
-WRITABLE_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".ts", ".flv", ".3gp", ".gif"})
-SUFFIXES = WRITABLE_SUFFIXES - {".gif"} | {".avi", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".wmv", ".asf", ".ogv"}
 Stylize = Callable[[np.ndarray], np.ndarray]
 T = TypeVar("T")
 R = TypeVar("R")
-_MOST_FPS = 1000
 _AHEAD = 2  # frames that wait between two stages
-_NUMBER = re.compile(r"%0?(\d*)d")
-
-
-@dataclass(frozen=True)
-class VideoOptions:
-    """How a video is written; `None` takes what suits the file's suffix.
-
-    Attributes:
-        codec: FFmpeg's name of a codec or encoder: h264, hevc, vp9, av1, libx264, …
-        quality: constant rate factor of that encoder: 0 is the best, about 20 looks like the original, 51 the worst.
-        pixel_format: FFmpeg's name: yuv420p, yuv444p, …
-        preset: of the encoder: slow for small files, veryfast (the default), ultrafast for speed; av1's are numbers.
-        fps: frames a second, for pictures that become a video; 25 if `None`.
-
-    Raises:
-        UserError: a number out of range.
-    """
-
-    codec: str | None = None
-    quality: int | None = None
-    pixel_format: str | None = None
-    fps: Fraction | None = None
-    preset: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.quality is not None and not 0 <= self.quality <= 63:
-            raise UserError(f"quality is {self.quality}; it goes from 0 (the best) to 51, for vp9 and av1 63")
-        if self.fps is not None and not 0 < self.fps <= _MOST_FPS:
-            raise UserError(f"fps is {self.fps}; it is frames a second, above 0 and up to {_MOST_FPS}")
-
-    def given(self) -> list[str]:
-        """The flags of the command line that are not left at their defaults."""
-        return [f"--{name.replace('_', '-')}" for name, value in vars(self).items() if value is not None]
-
-
-@dataclass(frozen=True)
-class VideoResult:
-    """What became of a video: how many frames were written, and remarks for the user, a line each."""
-
-    frames: int
-    notes: tuple[str, ...] = ()
-
-
-def is_template(path: Path) -> bool:
-    """Whether the name stands for numbered pictures, as `%05d.png` does."""
-    return _NUMBER.search(path.name) is not None and path.suffix.lower() not in SUFFIXES  # "50%discount.mp4"
-
-
-def frame_path(template: Path, number: int) -> Path:
-    return template.with_name(_NUMBER.sub(lambda match: f"{number:0{match[1] or 1}d}", template.name, count=1))
-
-
-def find_frames(template: Path) -> list[Path]:
-    """The pictures that a template stands for, by their numbers."""
-    before, after = (re.escape(part) for part in _NUMBER.sub("\0", template.name, count=1).split("\0"))
-    name = re.compile(rf"{before}(\d+){after}")
-    numbered = [(int(match[1]), path) for path in template.parent.glob("*") if (match := name.fullmatch(path.name))]
-    return [path for _, path in sorted(numbered)]
 
 
 def stylize_video(
@@ -146,10 +83,10 @@ def stylize_video(
 
 def _open_reader(source: Path | Sequence[Path], options: VideoOptions) -> "Reader":
     if not isinstance(source, Path):
-        from fst.inference.numbered import PictureReader
+        from fst.inference.video.image_sequence import PictureReader
 
         return PictureReader(source, options.fps or Fraction(25))
-    from fst.inference.video_reader import VideoReader
+    from fst.inference.video.reader import VideoReader
 
     if options.fps is not None:
         raise UserError(f"{source}: a video keeps its own frame times; --fps is for pictures")
@@ -158,12 +95,12 @@ def _open_reader(source: Path | Sequence[Path], options: VideoOptions) -> "Reade
 
 def _open_writer(path: Path, reader: "Reader", options: VideoOptions) -> "VideoWriter | PictureWriter":
     if is_template(path):
-        from fst.inference.numbered import PictureWriter
+        from fst.inference.video.image_sequence import PictureWriter
 
         if flags := [flag for flag in options.given() if flag != "--fps"]:
             raise UserError(f"{', '.join(flags)}: only for videos, and {path} are pictures")
         return PictureWriter(path)
-    from fst.inference.video_writer import VideoWriter
+    from fst.inference.video.writer import VideoWriter
 
     return VideoWriter(path, reader, options)
 

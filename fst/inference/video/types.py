@@ -1,0 +1,135 @@
+"""What the reading, stylizing and writing of videos share: frames, options, and names of files."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from fst.errors import UserError
+
+# Numbers of ITU-T H.273, as FFmpeg uses them.
+BT709, UNTAGGED, BT470BG, BT601 = 1, 2, 5, 6
+LIMITED, FULL = 1, 2
+
+# Containers that hold H.264 (or their own default) and most kinds of sound, and others that are only read.
+WRITABLE_VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".ts", ".flv", ".3gp", ".gif"})
+VIDEO_SUFFIXES = WRITABLE_VIDEO_SUFFIXES - {".gif"} | {
+    ".avi",
+    ".mts",
+    ".m2ts",
+    ".mpg",
+    ".mpeg",
+    ".vob",
+    ".wmv",
+    ".asf",
+    ".ogv",
+}
+_MOST_FPS = 1000
+_NUMBER = re.compile(r"%0?(\d*)d")
+
+
+@dataclass(frozen=True)
+class Signal:
+    """How the stored numbers become a shown picture: tags of ITU-T H.273, and a pixel's width over its height."""
+
+    matrix: int
+    full_range: bool = False
+    primaries: int = UNTAGGED
+    transfer: int = UNTAGGED
+    aspect: Fraction = Fraction(1)
+
+
+def guess_matrix(height: int) -> int:
+    """What players take an untagged video for: BT.601 in standard definition, else BT.709."""
+    return BT601 if height <= 576 else BT709
+
+
+@dataclass
+class Frame:
+    """One picture on its way, with the packets of other streams that lay before it in the file.
+
+    `picture` is uint8 `(H, W, 3)` RGB, or `None` where only packets are left; `pts` and `duration` are in units of
+    the reader's `time_base`.
+    """
+
+    picture: np.ndarray | None
+    pts: int = 0
+    duration: int = 0
+    signal: Signal = Signal(BT709)
+    packets: list[Any] = field(default_factory=list)  # av.Packet: loaded when the first video comes
+
+
+class Reader(Protocol):
+    """Where frames come from; see `VideoReader`."""
+
+    time_base: Fraction
+    rate: Fraction
+    expected: int
+    damaged: int
+
+    def __iter__(self) -> Iterator[Frame]: ...
+
+    def copy_streams(self, output: Any) -> tuple[dict[int, Any], list[str]]: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """How a video is written; `None` takes what suits the file's suffix.
+
+    Attributes:
+        codec: FFmpeg's name of a codec or encoder: h264, hevc, vp9, av1, libx264, …
+        quality: constant rate factor of that encoder: 0 is the best, about 20 looks like the original, 51 the worst.
+        pixel_format: FFmpeg's name: yuv420p, yuv444p, …
+        preset: of the encoder: slow for small files, veryfast (the default), ultrafast for speed; av1's are numbers.
+        fps: frames a second, for pictures that become a video; 25 if `None`.
+
+    Raises:
+        UserError: a number out of range.
+    """
+
+    codec: str | None = None
+    quality: int | None = None
+    pixel_format: str | None = None
+    fps: Fraction | None = None
+    preset: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.quality is not None and not 0 <= self.quality <= 63:
+            raise UserError(f"quality is {self.quality}; it goes from 0 (the best) to 51, for vp9 and av1 63")
+        if self.fps is not None and not 0 < self.fps <= _MOST_FPS:
+            raise UserError(f"fps is {self.fps}; it is frames a second, above 0 and up to {_MOST_FPS}")
+
+    def given(self) -> list[str]:
+        """The flags of the command line that are not left at their defaults."""
+        return [f"--{name.replace('_', '-')}" for name, value in vars(self).items() if value is not None]
+
+
+@dataclass(frozen=True)
+class VideoResult:
+    """What became of a video: how many frames were written, and remarks for the user, a line each."""
+
+    frames: int
+    notes: tuple[str, ...] = ()
+
+
+def is_template(path: Path) -> bool:
+    """Whether the name stands for numbered pictures, as `%05d.png` does."""
+    return _NUMBER.search(path.name) is not None and path.suffix.lower() not in VIDEO_SUFFIXES  # "50%discount.mp4"
+
+
+def frame_path(template: Path, number: int) -> Path:
+    return template.with_name(_NUMBER.sub(lambda match: f"{number:0{match[1] or 1}d}", template.name, count=1))
+
+
+def find_frames(template: Path) -> list[Path]:
+    """The pictures that a template stands for, by their numbers."""
+    before, after = (re.escape(part) for part in _NUMBER.sub("\0", template.name, count=1).split("\0"))
+    name = re.compile(rf"{before}(\d+){after}")
+    numbered = [(int(match[1]), path) for path in template.parent.glob("*") if (match := name.fullmatch(path.name))]
+    return [path for _, path in sorted(numbered)]
