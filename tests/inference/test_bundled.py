@@ -33,7 +33,7 @@ def grid(image: torch.Tensor, period: int) -> float:
 
 
 def test_no_style_claims_a_weight_that_held_for_a_part_of_its_training() -> None:
-    """The light ones' grid weight was raised on the way, see scripts/networks.md."""
+    """The light ones' grid weight was raised on the way, see scripts/README.md."""
     claiming = {path.stem for path in STYLES if "grid" in read_info(path).loss["weights"]}
     assert claiming == {path.stem for path in STYLES} - {"the_scream_small", "the_scream_realtime"}
 
