@@ -1,4 +1,4 @@
-"""What a training step costs: a plain eager step as the peers write it, ours, and what each switch brings.
+"""What a training step costs: a plain eager step as in other implementations, ours, and what each switch brings.
 
     python scripts/benchmark_training.py [--network johnson] [--size 256] [--batch 4] [--rounds 5] [--json FILE]
         [--photos FOLDER] [--style PICTURE] [--loss-network vgg19 FILE]
@@ -48,7 +48,7 @@ TRAINED = {"johnson": "the_scream", "small": "the_scream_small", "realtime": "th
 # Each adds one switch to those before it.
 PLAIN, CUT, PHASES, CHANNELS_LAST, LOW_PRECISION, KEEP_BLOCKS, COMPILE = range(7)
 NAMES = (
-    "plain eager, as the peers",
+    "plain eager, as elsewhere",
     "+ content pass cut, own Gram",
     "+ convolutions by phases",
     "+ channels last",
@@ -59,7 +59,7 @@ NAMES = (
 
 
 class PlainLoss:
-    """The same loss as the peers write it: both pictures through the whole network, autograd's own Gram."""
+    """The same loss as other implementations write it: both pictures through the whole network, autograd's own Gram."""
 
     def __init__(self, loss_network: LossNetwork, style_image: Tensor) -> None:
         self.loss_network = loss_network

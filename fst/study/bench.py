@@ -35,7 +35,7 @@ from fst.style_file import (
     save_style,
 )
 
-PLAIN = "plain eager fp32"  # as the peers run it: the unit of all ratios, with the network `johnson`
+PLAIN = "plain eager fp32"  # as other implementations run it: the unit of all ratios, with the network `johnson`
 PLAIN_NETWORK = "johnson"
 _MOMENT = 0.3  # seconds
 _MOST_SIDE = 1 << 14  # pixels
@@ -85,7 +85,7 @@ class _Case:
 
     def seconds(self, call: Callable[[], Tensor]) -> float:
         """Of one call: the median of as many as fit into a moment, as in a stream of pictures."""
-        keep_large_blocks(self.backend != PLAIN)  # the peers do not
+        keep_large_blocks(self.backend != PLAIN)  # other implementations do not
         device = pick_device(self.device)
         times: list[float] = []
         with torch.inference_mode():
