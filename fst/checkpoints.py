@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 FOLDER = "checkpoints"  # of a run, for its checkpoints
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
-_SHOWN = 3  # settings that differ, in an error
+_SHOWN = 2  # settings that differ, in an error
 _LONGEST = 40  # characters of a value there
 
 

@@ -2,7 +2,7 @@
 
 import re
 
-LONGEST_LINE = 280  # characters of a message: the mistake and what to do, not a library's pages
+LONGEST_LINE = 400  # characters of a message: the mistake and what to do, not a library's pages
 
 
 class UserError(Exception):

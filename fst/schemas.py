@@ -153,8 +153,8 @@ class WebDataset(Crops):
 
 @dataclass
 class OwnData(Open):  # a user's own LightningDataModule
-    size: Side
     batch_size: Count
+    size: Side = 0
 
 
 @dataclass
@@ -218,6 +218,7 @@ class Trainer:
     num_nodes: Annotated[int, Meta(ge=1, le=1024)] = 1
     strategy: Literal["auto", "ddp"] | Ddp = "auto"
     accumulate_grad_batches: Annotated[int, Meta(ge=1, le=4096)] = 1
+    limit_val_batches: Annotated[int, Meta(ge=0)] = 10**9
     gradient_clip_algorithm: Literal["norm", "value"] = "norm"
     deterministic: bool | Literal["warn"] = False
     detect_anomaly: bool = False

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 import msgspec
 import torch
@@ -53,7 +53,8 @@ class StyleFileError(UserError):
     """A file that is not a style this version can read; the message names it and the reason."""
 
 
-class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+@dataclass(frozen=True)
+class Run:
     """A part of a style's training, up to where it was stopped, or went on with another length or on another machine.
 
     Attributes:
@@ -70,7 +71,7 @@ class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_steps: _Count = 0
     device: str = ""
     precision: str = ""
-    versions: Mapping[str, str] = msgspec.field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -184,10 +185,21 @@ def _parse(path: Path, metadata: Mapping[str, str] | None) -> StyleInfo:
             raise UserError(f"style_image='{info.style_image}' is a path")
     except (msgspec.ValidationError, UserError) as error:
         raise StyleFileError(f"{path}: its description is wrong: {error}") from error
-    known = msgspec.to_builtins(info)
-    if unknown := [name for name in document if name != "history" and document[name] != known.get(name, ...)]:
+    if unknown := _unknown(document, msgspec.to_builtins(info)):
         raise StyleFileError(f"{path}: its description has unknown entries: {', '.join(sorted(unknown))}")
     return info
+
+
+def _unknown(said: Any, known: Any, path: str = "") -> list[str]:
+    """Keys at any depth that decoding left out, by dotted name."""
+    if isinstance(said, list):
+        return [key for pair in zip(said, known, strict=True) for key in _unknown(*pair, path)]
+    if not isinstance(said, dict):
+        return []
+    left_out = [f"{path}{key}" for key in said if key not in known]
+    return left_out + [
+        name for key in said if key in known for name in _unknown(said[key], known[key], f"{path}{key}.")
+    ]
 
 
 def _build(path: Path, info: StyleInfo, tensors: dict[str, Tensor]) -> TransformNetwork:

@@ -59,7 +59,7 @@ TRAIN: Mapping[str, Iterable[str]] = {
     "+trainer.enable_progress_bar": ("true",),
     "+trainer.profiler": ("simple",),
     "+trainer.fast_dev_run": ("true",),
-    "+trainer.limit_val_batches": ("0",),
+    "+trainer.limit_val_batches": ("-1", "0.5", "abc"),
     "+trainer.limit_train_batches": ("2",),
     "+trainer.overfit_batches": ("1",),
     "+trainer.min_steps": ("5",),

@@ -40,7 +40,7 @@ _FREE = (
     "val_every",
 )
 RECORD = "fst"  # its key in a checkpoint
-_INSTEAD = "a run goes on with its own; others start from a style file (model.init_from=STYLE)"
+_INSTEAD = "to change them, start from a style file: model.init_from=STYLE"
 
 
 class Record:
