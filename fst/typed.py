@@ -23,7 +23,7 @@ from fst.errors import UserError
 
 _KINDS = ("_target_", "architecture")  # where there are several dataclasses for a node, these keys say which it is
 _LONGEST = 60  # characters of a value in a message
-_MOST_NAMES = 200  # characters of a list of names in a message
+_MOST_NAMES = 180  # characters of a list of names in a message
 
 
 class MissingKeyError(UserError):

@@ -158,7 +158,7 @@ def test_settings_that_differ_are_named_with_both_values() -> None:
         refuse_changes(Path("x.ckpt"), before, {"lr": 2.0, "layers": ["b"], "same": 2, "new": "n" * 99}, "begin anew")
     line = str(refused.value)
     assert line.startswith("ckpt_path=x.ckpt: made with other settings: lr was 1.0, is 2.0; layers was ['a'], is ['b']")
-    assert line.endswith(f"new was not set, is {'n' * 39}…; and 1 more; begin anew")
+    assert line.endswith("; and 2 more; begin anew")
 
 
 def test_a_file_is_known_by_what_is_in_it(tmp_path: Path) -> None:

@@ -216,10 +216,13 @@ def test_all_values_of_a_sweep_are_checked_before_the_first_runs(command: list[s
 def test_ones_own_data_and_logger_take_what_their_classes_take(command: list[str]) -> None:
     Path("mine/data").mkdir(parents=True)
     Path("mine/data/own.yaml").write_text(
-        "_target_: fst.training.data.CropDataModule\nsize: 32\nbatch_size: 2\nlimit: 3\n"
+        "_target_: fst.training.data.folder.CropDataModule\nsize: 32\nbatch_size: 2\nlimit: 3\n"
     )
     outcome = run([*command[:2], "--config-dir", "mine", "data=own", "loss_network.weights=random"])
-    assert "data.limit=3: no such key of fst.training.data.CropDataModule; there are size, batch_size" in outcome.err
+    assert (
+        "data.limit=3: no such key of fst.training.data.folder.CropDataModule; there are size, batch_size"
+        in outcome.err
+    )
 
 
 def test_what_hydra_says_in_several_lines_is_one() -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tests.training.test_shards import pack
+from tests.training.data.test_shards import pack
 from torch import nn
 
 import fst

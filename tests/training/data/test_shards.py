@@ -13,7 +13,7 @@ pytest.importorskip("webdataset")
 
 from fst.training.data.shards import ShardDataModule
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def pack(photos: Path, out: Path) -> str:
