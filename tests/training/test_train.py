@@ -14,7 +14,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tests.training.data.test_shards import pack
 from torch import nn
 
 import fst
@@ -25,6 +24,7 @@ from fst.style_file import load_style
 from fst.training import data as training_data
 from fst.training import train
 from fst.training.train import main
+from tests.training.data.test_shards import pack
 
 CONF = resource_folder("conf")
 # Where two ways of computing the same are compared: Adam's first steps are signs of gradients, which rounding flips.
