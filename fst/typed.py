@@ -81,7 +81,11 @@ def check(config: DictConfig, schema: Any, path: str = "", unused: frozenset[str
     whose = ""
     if issubclass(schema, Open):
         _check_key(config, "_target_", keys["_target_"].hint, f"{path}_target_", unused)
-        known = [*(name for name, key in keys.items() if not key.optional), *_arguments(config, schema.lenient)]
+        known = list(
+            dict.fromkeys(
+                [*(name for name, key in keys.items() if not key.optional), *_arguments(config, schema.lenient)]
+            )
+        )
         whose = f" of {config._target_}"
     for name in map(str, config):
         if name not in known and None not in known:

@@ -1,12 +1,14 @@
 """Pictures and style files made on the spot, and the lab's real weights and photos where they are there."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: the workers share the cores
 
+import absl.logging
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,10 @@ from PIL import Image
 
 from fst.networks.transform import build_transform_network
 from fst.style_file import StyleInfo, save_style
+
+# When Hydra closes all log handlers, TensorBoard's (absl) closes its stream:
+# pytest's capture, which stood in place of stderr when it was made.
+absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 LAB = Path(os.environ.get("FST_LAB", Path(__file__).resolve().parents[2] / "shared"))
 

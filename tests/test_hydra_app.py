@@ -220,7 +220,7 @@ def test_ones_own_data_and_logger_take_what_their_classes_take(command: list[str
     )
     outcome = run([*command[:2], "--config-dir", "mine", "data=own", "loss_network.weights=random"])
     assert (
-        "data.limit=3: no such key of fst.training.data.folder.CropDataModule; there are size, batch_size"
+        "data.limit=3: no such key of fst.training.data.folder.CropDataModule; there are batch_size, size, workers"
         in outcome.err
     )
 
