@@ -21,8 +21,8 @@ from fst.errors import RunError, UserError
 from fst.resources import resource_folder
 from fst.signals import Interrupted
 from fst.style_file import load_style
-from fst.training import data as training_data
 from fst.training import train
+from fst.training.data import folder as training_data
 from fst.training.train import main
 from tests.training.data.test_shards import pack
 
@@ -364,7 +364,7 @@ def test_a_compiled_run_learns_the_same_and_writes_the_same_file(
 def test_a_sweep_does_its_other_runs_when_one_fails(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     fit = train._fit
 
-    def fails_once(*arguments: object) -> None:
+    def fails_once(*arguments: object, **options: object) -> None:
         monkeypatch.setattr(train, "_fit", fit)
         raise UserError("no such luck")
 

@@ -1,6 +1,7 @@
 import logging
 import multiprocessing
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -55,7 +56,7 @@ next(stream)
 def test_only_its_own_workers_are_ended_at_exit(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at_exit: list[Callable[[], None]] = []
     monkeypatch.setattr("atexit.register", lambda end, *options: at_exit.append(partial(end, *options)))
-    monkeypatch.setattr("signal.signal", lambda *_: None)
+    handler = signal.getsignal(signal.SIGCHLD)  # torch's would raise when its worker is killed
     data = PhotoDataModule(str(photos), 32, 2, workers=1)
     data.setup("fit")
     before = set(multiprocessing.active_children())
@@ -72,6 +73,8 @@ def test_only_its_own_workers_are_ended_at_exit(photos: Path, monkeypatch: pytes
     assert other.is_alive(), "somebody else's"
     other.kill()
     other.join(10)
+    del stream
+    signal.signal(signal.SIGCHLD, handler)
 
 
 def test_an_epoch_shows_every_photo_once_and_the_next_in_another_order(photos: Path) -> None:
