@@ -94,20 +94,6 @@ class Model:
     width: Channels
     blocks: Blocks
     norm: Norm
-    init_from: Style | None
-
-    @staticmethod
-    def rule(config: DictConfig) -> None:
-        if config.init_from is None:
-            return
-        path = find_style(config.init_from)
-        info = read_info(path)
-        made = {"architecture": info.architecture, **info.arguments}
-        if any(config.get(key) != value for key, value in made.items()):
-            raise UserError(
-                f"model.init_from={config.init_from}: {path} has another network, {info.architecture} with "
-                f"{dict(info.arguments)}"
-            )
 
 
 @dataclass
@@ -177,8 +163,8 @@ class Optimizer:
 
     algorithm: Algorithm
     warmup: Annotated[float, Meta(ge=0, lt=1)]
-    final: Share
-    lr_batch_size: Count | None
+    final_lr_ratio: Share
+    lr_reference_batch_size: Count | None
 
     @staticmethod
     def rule(config: DictConfig) -> None:
@@ -270,7 +256,7 @@ class StyleImage:
 @dataclass
 class Teacher:
     style: Style | None
-    share: Share
+    imitation_ratio: Share
 
 
 @dataclass
@@ -278,6 +264,7 @@ class Train:
     """conf/train.yaml"""
 
     style: StyleImage
+    init_from: Style | None
     teacher: Teacher
     name: Name
     compile: bool
@@ -297,6 +284,7 @@ class Train:
     @staticmethod
     def rule(config: DictConfig) -> None:
         check_loss(config, "transfer")
+        _check_start(config)
         trainer = config.trainer
         several = _processes(trainer) > 1 or trainer.get("strategy", "auto") != "auto"
         if several and config.model.norm == "batch":
@@ -342,6 +330,18 @@ def check_loss(config: DictConfig, task: str) -> None:
 @functools.cache  # the cells of a study share them
 def _read_weights(architecture: str, layers: frozenset[str], weights: str) -> None:
     LossNetwork(architecture, layers, weights)
+
+
+def _check_start(config: DictConfig) -> None:
+    if config.init_from is None:
+        return
+    path = find_style(config.init_from)
+    info = read_info(path)
+    if dict(config.model) != {"architecture": info.architecture, **info.arguments}:
+        raise UserError(
+            f"init_from={config.init_from}: {path} has another network, {info.architecture} with "
+            f"{dict(info.arguments)}; init_from=null starts from random weights"
+        )
 
 
 def _processes(trainer: DictConfig) -> int:

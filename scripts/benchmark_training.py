@@ -31,7 +31,7 @@ from tqdm import tqdm
 from fst.files import write_atomically
 from fst.hardware import fast_dtype, keep_large_blocks, peak_memory_mib, pick_device
 from fst.images import from_uint8, read_tensor
-from fst.networks.layers import InstanceNorm, PicturingConvolution, UpsampledConvolution
+from fst.networks.layers import InstanceNorm, OutputConv, UpsampleConv
 from fst.networks.transform import build_transform_network
 from fst.networks.vgg import LossNetwork
 from fst.perceptual import LossWeights, PerceptualLoss, grid_excess, range_excess, total_variation
@@ -104,7 +104,7 @@ def build_network(level: int, name: str, fresh: bool = False) -> nn.Module:
     for layer in network.modules():
         if isinstance(layer, nn.ReLU):
             layer.inplace = level >= CUT
-        elif isinstance(layer, UpsampledConvolution | PicturingConvolution):
+        elif isinstance(layer, UpsampleConv | OutputConv):
             layer.plain = level < PHASES
         elif isinstance(layer, InstanceNorm):
             layer.plain = level < CHANNELS_LAST

@@ -28,8 +28,8 @@ from fst.files import write_atomically
 BASELINE = "Adam constant 1e-3"
 UNCLIPPED = ["trainer.gradient_clip_val=null"]
 ADAM, SOAP = ["optimizer=adam"], ["optimizer=soap"]
-ANOTHER = ["model.init_from=starry_night"]
-BATCH_2 = ["data.batch_size=2", "optimizer.lr_batch_size=null"]  # at the rate of a batch of four
+ANOTHER = ["init_from=starry_night"]
+BATCH_2 = ["data.batch_size=2", "optimizer.lr_reference_batch_size=null"]  # at the rate of a batch of four
 
 
 def peak(rate: str) -> list[str]:

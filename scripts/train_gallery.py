@@ -17,13 +17,13 @@ from fst.images import find_images
 from fst.style_file import SUFFIX, find_style, load_style, save_style
 
 # Imitates the full network's pictures at first, which takes no loss network: more steps in the same time.
-LIGHT = ["teacher.style=the_scream", "model.init_from=null", "data.size=192", "trainer.max_steps=1500"]
+LIGHT = ["teacher.style=the_scream", "init_from=null", "data.size=192", "trainer.max_steps=1500"]
 LIGHT += ["loss.weights.style=5"]  # at 15 it paints stripes over what it cannot paint
 LIGHT += ["loss.weights.grid=60000"]  # at 2000 its cells leave a faint weave
 
 # Each begins with its painting's name; and what looking at validation photos changed for it.
 STYLES: dict[str, list[str]] = {
-    "udnie": ["model.init_from=null", "trainer.max_steps=1000"],  # the others start from it
+    "udnie": ["init_from=null", "trainer.max_steps=1000"],  # the others start from it
     "composition_vii": [],
     "delaunay_portrait": [],
     "great_wave": [],

@@ -62,7 +62,7 @@ def test_experiments_start_from_the_bundled_style_whatever_was_trained_here(
     assert find_style("udnie") == own
     for experiment in ("gallery", "laptop", "quickstart"):
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            start = compose("train", [f"experiment={experiment}"]).model.init_from
+            start = compose("train", [f"experiment={experiment}"]).init_from
         assert find_style(start) == resource_folder("checkpoints") / "udnie.safetensors"
 
 
@@ -172,7 +172,7 @@ def test_every_choice_of_every_group_is_as_its_schema_says(command: list[str]) -
         "name=2024 seed=4294967295",
         "data=synthetic ~data.root",
         "data.workers=0 data.val_count=1 data.batch_size=1",
-        "optimizer.lr_batch_size=null optimizer.final=1",
+        "optimizer.lr_reference_batch_size=null optimizer.final_lr_ratio=1",
         "optimizer=adam +optimizer.algorithm.eps=1e-6",
         "optimizer=adam optimizer.algorithm._target_=torch.optim.AdamW +optimizer.algorithm.weight_decay=0.01",
         "optimizer=johnson optimizer.algorithm._target_=torch.optim.SGD ~optimizer.algorithm.betas",
@@ -181,7 +181,7 @@ def test_every_choice_of_every_group_is_as_its_schema_says(command: list[str]) -
         "+trainer.accumulate_grad_batches=2 +trainer.gradient_clip_algorithm=value",
         "trainer.precision=bf16-mixed trainer.accelerator=cpu +trainer.deterministic=true",
         "model=realtime model.factor=2 model.norm=batch teacher.style=udnie",
-        "model.init_from=udnie",
+        "init_from=udnie",
         "loss=johnson loss.weights.tv=0.1 loss_network.pooling=average",
         "style.image=stained_glass",
         "hydra.run.dir=elsewhere",

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from fst.errors import RunError
 from fst.images import from_uint8, to_uint8
-from fst.networks.layers import InstanceNorm, PicturingConvolution, Residual, UpsampledConvolution
+from fst.networks.layers import InstanceNorm, OutputConv, Residual, UpsampleConv
 from fst.networks.transform import TransformNetwork
 
 _LOCAL = (nn.Conv2d, nn.PixelUnshuffle, nn.PixelShuffle)  # see several pixels, but not all
@@ -218,7 +218,7 @@ class _Painter:
 
     def _bands_of(self, source: Any, step: int) -> list[tuple[int, int]]:
         row = source.width * source.channels * torch.float32.itemsize
-        unit = 2 * step  # PicturingConvolution wants even numbers of rows
+        unit = 2 * step  # OutputConv wants even numbers of rows
         rows = max(1, int(_BAND_SHARE * self._bands_memory / row) // unit) * unit
         return [(top, min(top + rows, source.height)) for top in range(0, source.height, rows)]
 
@@ -231,6 +231,6 @@ def _geometry(layer: nn.Module) -> tuple[int, int, int]:
         return 1, layer.upscale_factor, 0
     assert isinstance(layer, nn.Conv2d)
     reach = layer.kernel_size[0] // 2
-    if isinstance(layer, UpsampledConvolution):
+    if isinstance(layer, UpsampleConv):
         return 1, 2, reach
-    return (2, 2, reach) if isinstance(layer, PicturingConvolution) else (layer.stride[0], 1, reach)
+    return (2, 2, reach) if isinstance(layer, OutputConv) else (layer.stride[0], 1, reach)

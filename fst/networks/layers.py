@@ -34,7 +34,7 @@ def reflect(images: Tensor, amount: int) -> Tensor:
         return F.pad(images, (amount, amount, amount, amount), mode="reflect")
 
 
-class Convolution(nn.Conv2d):
+class ReflectConv(nn.Conv2d):
     """A convolution that keeps the size (before its stride), with reflection: zeros would paint a dark frame."""
 
     bias: Tensor
@@ -43,7 +43,7 @@ class Convolution(nn.Conv2d):
         return F.conv2d(reflect(input, self.kernel_size[0] // 2), self.weight, self.bias, self.stride)
 
 
-class UpsampledConvolution(Convolution):
+class UpsampleConv(ReflectConv):
     """Nearest-neighbour upsampling by two and a 3×3 convolution (Odena et al. 2016), done before the upsampling.
 
     Over an upsampled picture several of the nine taps meet the same pixel. Added up beforehand they leave a 2×2
@@ -76,7 +76,7 @@ def _add_taps(weight: Tensor, dim: int) -> Tensor:
     return torch.stack([torch.stack(even, dim), torch.stack(odd, dim)])
 
 
-class PicturingConvolution(Convolution):
+class OutputConv(ReflectConv):
     """The last convolution, to three channels: too few for the hardware's vectors, so 2×2 pixels are done as one.
 
     The same result as of a plain convolution with reflection padding, from a kernel of half the side over four
@@ -96,7 +96,7 @@ class PicturingConvolution(Convolution):
         return F.pixel_shuffle(y, 2)
 
 
-class CellConvolution(Convolution):
+class SubpixelConv(ReflectConv):
     """The last convolution before a pixel-shuffle, under which flat features make a flat picture.
 
     Free kernels paint a grid of cells there, and a style loss rewards it (the checkerboard of Odena et al. 2016). Here

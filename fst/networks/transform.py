@@ -7,12 +7,12 @@ from torch import Tensor, nn
 from fst.errors import UserError
 from fst.images import from_uint8, to_uint8
 from fst.networks.layers import (
-    CellConvolution,
-    Convolution,
     InstanceNorm,
-    PicturingConvolution,
+    OutputConv,
+    ReflectConv,
     Residual,
-    UpsampledConvolution,
+    SubpixelConv,
+    UpsampleConv,
     reflect,
 )
 
@@ -87,7 +87,7 @@ def refuse_small(height: int, width: int) -> None:
 def plain_form(network: TransformNetwork) -> TransformNetwork:
     """The network itself, its layers from now on as any runtime knows them instead of as they are fast here."""
     for layer in network.modules():
-        if isinstance(layer, InstanceNorm | UpsampledConvolution | PicturingConvolution):
+        if isinstance(layer, InstanceNorm | UpsampleConv | OutputConv):
             layer.plain = True
     return network
 
@@ -98,7 +98,7 @@ def _stage(convolution: nn.Conv2d, norm: type[nn.Module]) -> tuple[nn.Module, ..
 
 def _block(channels: int, norm: type[nn.Module]) -> Residual:
     return Residual(
-        *_stage(Convolution(channels, channels, 3), norm), Convolution(channels, channels, 3), norm(channels)
+        *_stage(ReflectConv(channels, channels, 3), norm), ReflectConv(channels, channels, 3), norm(channels)
     )
 
 
@@ -129,13 +129,13 @@ class JohnsonNetwork(TransformNetwork):
     def __init__(self, width: int = 32, blocks: int = 5, norm: str = "instance") -> None:
         normalise = _norm(norm)
         layers = nn.Sequential(
-            *_stage(Convolution(3, width, 9), normalise),
-            *_stage(Convolution(width, 2 * width, 3, stride=2), normalise),
-            *_stage(Convolution(2 * width, 4 * width, 3, stride=2), normalise),
+            *_stage(ReflectConv(3, width, 9), normalise),
+            *_stage(ReflectConv(width, 2 * width, 3, stride=2), normalise),
+            *_stage(ReflectConv(2 * width, 4 * width, 3, stride=2), normalise),
             *(_block(4 * width, normalise) for _ in range(blocks)),
-            *_stage(UpsampledConvolution(4 * width, 2 * width), normalise),
-            *_stage(UpsampledConvolution(2 * width, width), normalise),
-            PicturingConvolution(width, 3, 9),
+            *_stage(UpsampleConv(4 * width, 2 * width), normalise),
+            *_stage(UpsampleConv(2 * width, width), normalise),
+            OutputConv(width, 3, 9),
         )
         super().__init__(layers, multiple=4)
 
@@ -167,13 +167,13 @@ class UnshuffleNetwork(TransformNetwork):
         pixels = 3 * factor * factor
         layers = nn.Sequential(
             nn.PixelUnshuffle(factor),
-            *_stage(Convolution(pixels, width, 3), normalise),
+            *_stage(ReflectConv(pixels, width, 3), normalise),
             Residual(
-                *_stage(Convolution(width, body, 3, stride=2), normalise),
+                *_stage(ReflectConv(width, body, 3, stride=2), normalise),
                 *(_block(body, normalise) for _ in range(blocks)),
-                *_stage(UpsampledConvolution(body, width), normalise),
+                *_stage(UpsampleConv(body, width), normalise),
             ),
-            CellConvolution(width, factor),
+            SubpixelConv(width, factor),
             nn.PixelShuffle(factor),
         )
         super().__init__(layers, multiple=2 * factor)
@@ -193,8 +193,8 @@ class UnshuffleNetwork(TransformNetwork):
         pixels = _mirrored(_mirrored(pixels, 1, top, bottom), 2, left, right)
         cells = pixels.unflatten(2, (-1, cell[1])).unflatten(1, (-1, cell[0])).transpose(2, 3)
         _, first, *body, head, _ = self.layers
-        assert isinstance(first, Convolution)
-        assert isinstance(head, CellConvolution)
+        assert isinstance(first, ReflectConv)
+        assert isinstance(head, SubpixelConv)
         # 2x/255 - 1, and y/2 + 0.5 in 255 steps, within the kernels; and their channels as they lie in a picture.
         weight, bias = _as_in_picture(first.weight, 1), first.bias - first.weight.sum((1, 2, 3))
         kind = pixels.device.type

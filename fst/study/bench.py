@@ -200,7 +200,6 @@ def _style_of(name: str, folder: Path) -> Path:
         return style
     arguments = yaml.safe_load((resource_folder("conf") / "model" / f"{name}.yaml").read_text())
     architecture = arguments.pop("architecture")
-    del arguments["init_from"]
     for style in list_styles().values():
         try:
             info = read_info(style)

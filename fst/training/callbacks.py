@@ -126,7 +126,7 @@ class Progress(pl.Callback):
         self._pictures, self._since = 0, time.perf_counter()
 
 
-class SampleStrip(pl.Callback):
+class ImageLogger(pl.Callback):
     """After each validation, the style, some validation photos and what the network makes of them: one PNG in
     `folder`, and the same picture in TensorBoard. Strips that cannot be written stop no training."""
 
@@ -175,7 +175,7 @@ class WholeCheckpoints(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
-class SafeStop(pl.Callback):
+class GracefulStop(pl.Callback):
     """Saves `checkpoint`, with what `record` notes, so that nothing is lost.
 
     It is saved every `save_every` steps and before each validation. SIGINT and SIGTERM finish the step, save it and

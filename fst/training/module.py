@@ -27,10 +27,10 @@ class StyleTransferModule(pl.LightningModule):
         loss: the perceptual loss, style targets measured.
         make_optimizer: called with the network's parameters.
         warmup: share of the steps in which the learning rate rises linearly from zero.
-        final: share of the peak learning rate that a half cosine ends at; 1 keeps it constant.
+        final_lr_ratio: share of the peak learning rate that a half cosine ends at; 1 keeps it constant.
         teacher: a trained network of the same style. `network` first imitates its pictures (mean squared error);
             then they are what `loss` takes as content, in place of the photos.
-        taught: share of the steps in which it only imitates.
+        imitation_ratio: share of the steps in which it only imitates.
     """
 
     def __init__(
@@ -39,14 +39,17 @@ class StyleTransferModule(pl.LightningModule):
         loss: PerceptualLoss,
         make_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         warmup: float = 0.0,
-        final: float = 1.0,
+        final_lr_ratio: float = 1.0,
         teacher: nn.Module | None = None,
-        taught: float = 0.0,
+        imitation_ratio: float = 0.0,
     ) -> None:
         super().__init__()
         self.network, self.loss = network, loss
-        self._make_optimizer, self._warmup, self._final = make_optimizer, warmup, final
-        self._teacher, self._taught = (teacher,), taught  # in a tuple it stays out of every checkpoint
+        self._make_optimizer, self._warmup, self._final_lr_ratio = make_optimizer, warmup, final_lr_ratio
+        self._teacher, self._imitation_ratio = (
+            (teacher,),
+            imitation_ratio,
+        )  # in a tuple it stays out of every checkpoint
 
     def setup(self, stage: str) -> None:
         if self.trainer.precision == "bf16-mixed":
@@ -62,7 +65,7 @@ class StyleTransferModule(pl.LightningModule):
         if (teacher := self._teacher[0]) is not None:
             with torch.no_grad():
                 wanted = teacher(content)
-            if self.global_step < self._taught * self.trainer.max_steps:
+            if self.global_step < self._imitation_ratio * self.trainer.max_steps:
                 return {"loss": F.mse_loss(self.network(content), wanted)}
         targets = self.loss.content_targets(wanted)  # first: its memory is free again when the graph grows
         return self.loss(self.network(content), targets)
@@ -79,22 +82,22 @@ class StyleTransferModule(pl.LightningModule):
         steps = self.trainer.max_steps
 
         def rate(step: int) -> float:
-            return learning_rate_factor(step, steps, self._warmup, self._final)
+            return learning_rate_factor(step, steps, self._warmup, self._final_lr_ratio)
 
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, rate), "interval": "step"}}
 
 
-def learning_rate_factor(step: int, steps: int, warmup: float, final: float) -> float:
-    """Share of the peak learning rate at `step` of `steps`: linear warm-up, then half a cosine down to `final`.
+def learning_rate_factor(step: int, steps: int, warmup: float, final_lr_ratio: float) -> float:
+    """Learning rate at `step` of `steps`, divided by its peak: linear warm-up, then half a cosine to `final_lr_ratio`.
 
-    >>> [round(learning_rate_factor(step, 100, warmup=0.1, final=0.0), 2) for step in (0, 4, 9, 10, 55, 99)]
+    >>> [round(learning_rate_factor(step, 100, warmup=0.1, final_lr_ratio=0.0), 2) for step in (0, 4, 9, 10, 55, 99)]
     [0.1, 0.5, 1.0, 1.0, 0.5, 0.0]
     """
     rising = warmup * steps
     if step < rising:
         return min(1.0, (step + 1) / rising)
     progress = min(1.0, (step - rising) / max(1.0, steps - rising))
-    return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
+    return final_lr_ratio + (1 - final_lr_ratio) * (1 + math.cos(math.pi * progress)) / 2
 
 
 def read_style_image(config: DictConfig) -> Tensor:

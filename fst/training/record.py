@@ -40,7 +40,7 @@ _FREE = (
     "val_every",
 )
 RECORD = "fst"  # its key in a checkpoint
-_INSTEAD = "to change them, start from a style file: model.init_from=STYLE"
+_INSTEAD = "to change them, start from a style file: init_from=STYLE"
 
 
 class Record:
@@ -57,7 +57,7 @@ class Record:
         versions = {"fst": fst.__version__, "torch": str(torch.__version__)}
         device = trainer.strategy.root_device.type
         self._run = Run(config.name, 0, trainer.max_steps, device, str(trainer.precision), versions)
-        start = config.model.init_from
+        start = config.init_from
         self._start = (
             _history_of(start) if start and config.ckpt_path is None else ()
         )  # parts of the style it begins with

@@ -17,7 +17,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
-from torch import Tensor, nn
+from torch import Tensor
 
 from fst.checkpoints import FOLDER, LAST, find_checkpoint, read_checkpoint
 from fst.errors import RunError, UserError, find_cause
@@ -27,7 +27,7 @@ from fst.networks.transform import build_transform_network
 from fst.schemas import TRAIN
 from fst.signals import Interrupted
 from fst.style_file import BUNDLED, SUFFIX, StyleInfo, find_style, load_style, save_style
-from fst.training.callbacks import Progress, SafeStop, SampleStrip, WholeCheckpoints
+from fst.training.callbacks import GracefulStop, ImageLogger, Progress, WholeCheckpoints
 from fst.training.curves import Curves
 from fst.training.data.folder import CropDataModule
 from fst.training.module import StyleTransferModule, build_loss, read_style_image
@@ -54,10 +54,10 @@ def train(config: DictConfig, folder: Path) -> Path:
     trainer = _build_trainer(config, folder, style_image)
     record = Record(config, data, trainer)
     checkpoint = folder / FOLDER / LAST
-    safe_stop = SafeStop(
+    graceful_stop = GracefulStop(
         checkpoint, record, config.checkpoint_every, config.val_every, config.trainer.log_every_n_steps
     )
-    trainer.callbacks.append(safe_stop)  # type: ignore[attr-defined]
+    trainer.callbacks.append(graceful_stop)  # type: ignore[attr-defined]
     resume, state = _go_on(config, record)
     done = state.get("global_step", 0)
     module = build_module(config, style_image)
@@ -67,12 +67,12 @@ def train(config: DictConfig, folder: Path) -> Path:
     elif trainer.is_global_zero:
         log.info("nothing left to train: %s has had %d of %d steps", resume, done, trainer.max_steps)
     try:
-        with safe_stop.request:
+        with graceful_stop.request:
             if resume is None:
                 trainer.validate(module, data, verbose=False)  # the curves' and strips' "before"
             _fit(trainer, module, data, resume, foreign=RECORD not in state)
             if done < trainer.max_steps:
-                safe_stop.save(trainer)  # the last steps, too, can be gone on from
+                graceful_stop.save(trainer)  # the last steps, too, can be gone on from
             _write_style(path, config, module, record, {})  # whatever goes wrong from here on
             _write_style(path, config, module, record, _measure(trainer, module, data, path))
     except SIGTERMException as stop:  # a SystemExit without a status, raised between our own looks at the signal
@@ -115,39 +115,27 @@ def _measure(
 def build_module(config: DictConfig, style_image: Tensor) -> StyleTransferModule:
     """The transform network and its perceptual loss, as the configuration's groups say."""
     loss = build_loss(config, style_image)
-    model = dict(config.model)
-    start = model.pop("init_from")
-    network = build_transform_network(**model)
-    if start is not None:
-        _start_from(network, start)
+    network = build_transform_network(**config.model)
+    if config.init_from is not None:
+        network.load_state_dict(load_style(find_style(config.init_from))[0].state_dict())
     if config.compile:
         network.compile(dynamic=False)  # for sizes that vary it would compile what trips over our padding
         loss.loss_network.compile(dynamic=False)
     optimizer = config.optimizer
     make_optimizer = instantiate(optimizer.algorithm, _convert_="all")  # plain lists: checkpoints hold no other
-    if optimizer.lr_batch_size is not None:
-        rate = optimizer.algorithm.lr * math.sqrt(config.data.batch_size / optimizer.lr_batch_size)
+    if optimizer.lr_reference_batch_size is not None:
+        rate = optimizer.algorithm.lr * math.sqrt(config.data.batch_size / optimizer.lr_reference_batch_size)
         make_optimizer = functools.partial(make_optimizer, lr=rate)
     teacher = None if config.teacher.style is None else load_style(find_style(config.teacher.style))[0]
     return StyleTransferModule(
-        network, loss, make_optimizer, optimizer.warmup, optimizer.final, teacher, config.teacher.share
+        network,
+        loss,
+        make_optimizer,
+        optimizer.warmup,
+        optimizer.final_lr_ratio,
+        teacher,
+        config.teacher.imitation_ratio,
     )
-
-
-def _start_from(network: nn.Module, style: str) -> None:
-    """Give the network the weights of a trained style.
-
-    Raises:
-        UserError: no such style, or it has another architecture.
-    """
-    path = find_style(style)
-    trained, info = load_style(path)
-    try:
-        network.load_state_dict(trained.state_dict())
-    except RuntimeError as error:
-        raise UserError(
-            f"model.init_from={style}: {path} has another network, {info.architecture} with {dict(info.arguments)}"
-        ) from error
 
 
 def _build_trainer(config: DictConfig, folder: Path, style_image: Tensor) -> pl.Trainer:
@@ -164,7 +152,7 @@ def _build_trainer(config: DictConfig, folder: Path, style_image: Tensor) -> pl.
     logger = instantiate(config.logger)
     callbacks = [
         Progress(config.trainer.log_every_n_steps),
-        SampleStrip(style_image, folder / "samples"),
+        ImageLogger(style_image, folder / "samples"),
     ]
     return instantiate(
         config.trainer,
@@ -172,7 +160,7 @@ def _build_trainer(config: DictConfig, folder: Path, style_image: Tensor) -> pl.
         callbacks=callbacks,
         logger=logger and Curves(logger),
         plugins=WholeCheckpoints(),
-        enable_checkpointing=False,  # SafeStop saves them
+        enable_checkpointing=False,  # GracefulStop saves them
         default_root_dir=folder,
         max_epochs=-1,  # the stream of photos is endless: steps count
         val_check_interval=config.val_every * config.trainer.get("accumulate_grad_batches", 1),  # in batches
@@ -204,8 +192,7 @@ def _write_style(
         return
     steps = module.trainer.global_step
     plain: Any = OmegaConf.to_container(config, resolve=True)
-    model = dict(plain["model"])
-    start = model.pop("init_from")
+    model, start = plain["model"], plain["init_from"]
     network = plain["loss_network"]
     history = record.history(steps)
     info = StyleInfo(

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fst.networks.layers import InstanceNorm, PicturingConvolution, UpsampledConvolution
+from fst.networks.layers import InstanceNorm, OutputConv, UpsampleConv
 
 
 def test_instance_norm_is_torchs_in_both_memory_layouts() -> None:
@@ -38,16 +38,16 @@ def _assert_same_convolution(ours: nn.Conv2d, plain: nn.Module, side: tuple[int,
 @pytest.mark.parametrize("side", [(4, 4), (5, 9), (1, 3)])
 def test_convolution_before_upsampling_is_the_one_after_it(side: tuple[int, int]) -> None:
     plain = nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"))
-    _assert_same_convolution(UpsampledConvolution(3, 4), plain, side)
+    _assert_same_convolution(UpsampleConv(3, 4), plain, side)
 
 
 @pytest.mark.parametrize("side", [(6, 6), (8, 14)])
 def test_picturing_convolution_is_a_plain_one(side: tuple[int, int]) -> None:
     plain = nn.Conv2d(5, 3, 9, padding=4, padding_mode="reflect")
-    _assert_same_convolution(PicturingConvolution(5, 3, 9), plain, side)
+    _assert_same_convolution(OutputConv(5, 3, 9), plain, side)
 
 
 def test_channels_last_stays_so() -> None:
     """A layout that flips half-way through costs more than it gains."""
     x = torch.rand(2, 8, 6, 10).contiguous(memory_format=torch.channels_last)
-    assert UpsampledConvolution(8, 4)(x).is_contiguous(memory_format=torch.channels_last)
+    assert UpsampleConv(8, 4)(x).is_contiguous(memory_format=torch.channels_last)

@@ -23,7 +23,7 @@ def make(painting: Path, *, precision: str = "32-true", **keys: Any) -> Record:
             "style": {"image": str(painting)},
             "loss_network": {"weights": "random"},
             "teacher": {"style": None},
-            "model": {"init_from": None},
+            "init_from": None,
             "trainer": {"max_steps": 10},
             "ckpt_path": None,
         }
@@ -65,13 +65,13 @@ def test_the_history_of_the_style_it_started_from_comes_first(painting: Path, tm
     arguments = {"width": 4, "blocks": 1, "norm": "instance"}
     old = StyleInfo("old", "johnson", arguments, steps=7, versions={"fst": "0.1"})
     save_style(tmp_path / "old.safetensors", network, old)
-    first = make(painting, model__init_from=str(tmp_path / "old.safetensors"))
+    first = make(painting, init_from=str(tmp_path / "old.safetensors"))
     assert first.history(10)[0] == Run("old", 7, versions={"fst": "0.1"})
     new = StyleInfo("new", "johnson", arguments, history=first.history(10))
     save_style(tmp_path / "new.safetensors", network, new)
-    second = make(painting, model__init_from=str(tmp_path / "new.safetensors"))
+    second = make(painting, init_from=str(tmp_path / "new.safetensors"))
     assert parts(second, 3) == [("old", 7, 0), ("mine", 10, 10), ("mine", 3, 10)]
-    resumed = make(painting, model__init_from=str(tmp_path / "new.safetensors"), ckpt_path="last")
+    resumed = make(painting, init_from=str(tmp_path / "new.safetensors"), ckpt_path="last")
     resumed.go_on(Path("x"), saved(second, 3))
     assert parts(resumed, 10) == [("old", 7, 0), ("mine", 10, 10), ("mine", 10, 10)]
 
@@ -84,7 +84,7 @@ def test_what_changes_the_result_is_refused_and_the_rest_may_change(painting: Pa
     make(copy).go_on(Path("x"), state)
     copy.write_bytes(painting.read_bytes() + b" ")
     for record in (make(copy), make(painting, precision="bf16-mixed"), make(painting, trainer__gradient_clip_val=1)):
-        with pytest.raises(UserError, match=r"made with other settings: \S+ was .*, is .*model\.init_from=STYLE"):
+        with pytest.raises(UserError, match=r"made with other settings: \S+ was .*, is .*init_from=STYLE"):
             record.go_on(Path("x"), state)
 
 

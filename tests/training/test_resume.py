@@ -93,7 +93,7 @@ def test_other_settings_are_refused_and_the_style_file_is_left_alone(
     (line,) = capsys.readouterr().err.splitlines()
     assert re.match(r"fst: ckpt_path=outputs/painting/\S+/checkpoints/last.ckpt: made with other settings: ", line)
     assert all(text in line for text in named), line
-    assert "model.init_from=STYLE" in line
+    assert "init_from=STYLE" in line
     assert style_file().read_bytes() == before
 
 

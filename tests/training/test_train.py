@@ -54,7 +54,7 @@ def small(photos: Path, painting: Path, tmp_path: Path, monkeypatch: pytest.Monk
         "loss_network.weights=random",
         "model.width=4",
         "model.blocks=1",
-        "model.init_from=null",
+        "init_from=null",
         "trainer.accelerator=cpu",
         "trainer.precision=32-true",
         "trainer.max_steps=2",
@@ -298,23 +298,23 @@ def test_a_run_starts_from_another_style_of_the_same_network(small: list[str]) -
     main(small)
     trained = load_file(style_files()[0])
     still = ["optimizer.algorithm.lr=1e-30", "name=second"]
-    main([*small, *still, "model.init_from=painting"])
+    main([*small, *still, "init_from=painting"])
     path = next(path for path in style_files() if path.stem == "second")
     info = load_style(path)[1]
     assert info.init_from == "painting"
     assert "init_from" not in info.arguments
     assert all(torch.equal(tensor, trained[name]) for name, tensor in load_file(path).items())
-    with pytest.raises(UserError, match=r"model.init_from=painting: .* has another network, johnson with"):
-        main([*small, "model.init_from=painting", "model.width=8"])
+    with pytest.raises(UserError, match=r"init_from=painting: .* has another network, johnson with"):
+        main([*small, "init_from=painting", "model.width=8"])
     with pytest.raises(UserError, match="no style 'nobody'"):
-        main([*small, "model.init_from=nobody"])
+        main([*small, "init_from=nobody"])
 
 
 def test_a_light_network_imitates_another_before_the_loss_looks(small: list[str]) -> None:
     main(small)
     taught = ["model=realtime", "teacher.style=painting", "name=light", "trainer.max_steps=40", "data.batch_size=4"]
     taught += ["optimizer=adam", "optimizer.algorithm.lr=0.01"]
-    main([*small, *taught, "teacher.share=0.9"])
+    main([*small, *taught, "teacher.imitation_ratio=0.9"])
     path = next(path for path in style_files() if path.stem == "light")
     assert load_style(path)[1].teacher == "painting"
     events = EventAccumulator(str(path.parent)).Reload()
@@ -332,7 +332,7 @@ def test_the_rate_grows_with_the_root_of_the_batch(small: list[str]) -> None:
     for optimizer in ("adam", "johnson"):
         for batch in (4, 16):
             name = f"{optimizer}{batch}"
-            rate = ["optimizer.warmup=0", "optimizer.final=1", "optimizer.algorithm.lr=1e-4"]
+            rate = ["optimizer.warmup=0", "optimizer.final_lr_ratio=1", "optimizer.algorithm.lr=1e-4"]
             main([*small, *rate, f"optimizer={optimizer}", f"data.batch_size={batch}", f"name={name}"])
             (run,) = Path("outputs", name).iterdir()
             rates[optimizer, batch] = curve(run, "lr-Adam")[-1]

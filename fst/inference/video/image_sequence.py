@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from fst.images import ImageError, flatten_alpha, read_image, write_image
-from fst.inference.video.types import Frame, Signal, frame_path, guess_matrix
+from fst.inference.video.types import ColorTags, Frame, frame_path, guess_matrix
 
 
 class PictureReader:
@@ -39,7 +39,7 @@ class PictureReader:
                 continue
             size = size or image.size
             pixels = np.asarray(image if image.size == size else image.resize(size, Image.Resampling.LANCZOS))
-            yield Frame(pixels, number, 1, Signal(guess_matrix(size[1])))
+            yield Frame(pixels, number, 1, ColorTags(guess_matrix(size[1])))
 
 
 class PictureWriter:

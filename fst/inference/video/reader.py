@@ -19,8 +19,8 @@ from fst.inference.video.types import (
     BT709,
     FULL,
     LIMITED,
+    ColorTags,
     Frame,
-    Signal,
     guess_matrix,
 )
 
@@ -153,15 +153,15 @@ class VideoReader:
         pixels = np.ascontiguousarray(pixels[:: -1 if flipped else 1, :: -1 if mirrored else 1])
         return Frame(pixels, pts, duration, signal, packets)
 
-    def _tag(self, frame: av.VideoFrame) -> Signal:
+    def _tag(self, frame: av.VideoFrame) -> ColorTags:
         """The frame's signal; what is missing in its tags is filled in, in the frame too."""
         aspect = self._video.sample_aspect_ratio or Fraction(1)
         matrix = frame.colorspace if frame.colorspace in _MATRICES else guess_matrix(frame.height)
         if frame.format.is_rgb or frame.format.has_palette:
-            return Signal(matrix, aspect=aspect)
+            return ColorTags(matrix, aspect=aspect)
         full_range = frame.color_range == FULL or frame.format.name.startswith("yuvj")
         frame.colorspace, frame.color_range = matrix, FULL if full_range else LIMITED
-        return Signal(matrix, full_range, frame.color_primaries, frame.color_trc, aspect)
+        return ColorTags(matrix, full_range, frame.color_primaries, frame.color_trc, aspect)
 
 
 def _find_turn(frame: av.VideoFrame) -> tuple[bool, bool, bool]:

@@ -33,7 +33,7 @@ _NUMBER = re.compile(r"%0?(\d*)d")
 
 
 @dataclass(frozen=True)
-class Signal:
+class ColorTags:
     """How the stored numbers become a shown picture: tags of ITU-T H.273, and a pixel's width over its height."""
 
     matrix: int
@@ -59,7 +59,7 @@ class Frame:
     picture: np.ndarray | None
     pts: int = 0
     duration: int = 0
-    signal: Signal = Signal(BT709)
+    tags: ColorTags = ColorTags(BT709)
     packets: list[Any] = field(default_factory=list)  # av.Packet: loaded when the first video comes
 
 

@@ -106,7 +106,7 @@ class VideoWriter:
             stream = container.add_stream(codec.name, rate=self._reader.rate, options=self._encoder_options)
         except ValueError as error:
             raise UserError(f".{container.format.name} holds no {codec.name}; choose another --codec") from error
-        self._stream, self._signal = stream, frame.signal
+        self._stream, self._tags = stream, frame.tags
         scaled = frame.picture is not None and picture.shape != frame.picture.shape
         stream.width, stream.height, stream.pix_fmt = self._choose_format(picture, scaled)
         self._set_up(stream.codec_context)
@@ -155,11 +155,11 @@ class VideoWriter:
 
     def _set_up(self, context: Any) -> None:
         is_rgb = av.VideoFormat(context.pix_fmt, 16, 16).is_rgb
-        full_range = self._signal.full_range or is_rgb or context.pix_fmt.startswith("yuvj")
-        context.colorspace = _RGB if is_rgb else self._signal.matrix
+        full_range = self._tags.full_range or is_rgb or context.pix_fmt.startswith("yuvj")
+        context.colorspace = _RGB if is_rgb else self._tags.matrix
         context.color_range = FULL if full_range else LIMITED
-        context.color_primaries, context.color_trc = self._signal.primaries, self._signal.transfer
-        context.sample_aspect_ratio = self._signal.aspect
+        context.color_primaries, context.color_trc = self._tags.primaries, self._tags.transfer
+        context.sample_aspect_ratio = self._tags.aspect
         # A container without variable frame rate fills every unit of time with a frame.
         varies = self._container.format.flags & av.format.Flags.variable_fps.value
         context.time_base = self._reader.time_base if varies else 1 / Fraction(self._reader.rate)
