@@ -129,6 +129,13 @@ def composing(application: Application) -> Iterator[None]:
         raise find_cause(error) or config_error(application, error) from error
 
 
+def compose_config(application: Application, overrides: list[str]) -> DictConfig:
+    """A configuration without Hydra's own part, to which `${hydra:…}` in it refers."""
+    config = compose(application.command, overrides, return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+
+
 def search_path(config_dir: str) -> str:
     """Hydra's search path with the user's own configurations in front of fst's."""
     return f"hydra.searchpath=[{quote(f'file://{Path(config_dir).resolve()}')}]"
@@ -142,7 +149,7 @@ def check_jobs(application: Application, options: Namespace) -> None:
     """
     with composing(application):
         for overrides in _jobs(options):
-            check_config(application, compose(application.command, overrides))
+            check_config(application, compose_config(application, overrides))
 
 
 def check_config(application: Application, config: DictConfig) -> None:

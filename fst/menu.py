@@ -18,8 +18,7 @@ from fst.typed import show
 for _layer in layer_table("vgg19"):
     if _layer.kind != "pool":
         _alone = {_layer.name: 1.0}
-        _set = {"name": _layer.name, "content": _alone, "style": _alone}
-        ConfigStore.instance().store(_layer.name, _set, group="layers")
+        ConfigStore.instance().store(_layer.name, {"content": _alone, "style": _alone}, group="layers")
 
 
 _OPTIONS = """\

@@ -3,22 +3,25 @@
 The defaults, their sources and comments are in `conf`; ranges and choices are here, and nowhere else.
 """
 
-import functools
-import pkgutil
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
-import torch
-from hydra.utils import instantiate
 from msgspec import Meta
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from fst.errors import UserError
 from fst.networks.transform import LEAST_SIDE
-from fst.networks.vgg import LossNetwork, refuse_unknown_layers
 from fst.perceptual import CONVENTIONS
-from fst.style_file import find_style, read_info
-from fst.typed import Open, one_of, show
+from fst.rules import (
+    check_devices,
+    check_loss,
+    check_loss_network,
+    check_optimizer,
+    check_processes,
+    check_start,
+    teacher_config,
+    trains_teacher,
+)
+from fst.typed import Open, check, one_of
 from fst.values import (
     Architecture,
     Blocks,
@@ -50,21 +53,13 @@ class Network:
     weights: Weights
     pooling: Literal["max", "average"]
 
-    @staticmethod
-    def rule(config: DictConfig) -> None:
-        bundled = config.architecture == "compact"
-        if config.weights == ("imagenet" if bundled else "bundled"):
-            can_be = f"{'bundled' if bundled else 'imagenet'}, random or a file's path"
-            raise UserError(
-                f"loss_network.weights={config.weights}: {config.architecture} has none; it can be {can_be}"
-            )
+    rule = staticmethod(check_loss_network)
 
 
 @dataclass
 class Layers:
     """conf/layers"""
 
-    name: Text
     content: dict[str, Weight]
     style: dict[str, Weight]
 
@@ -168,16 +163,7 @@ class Optimizer:
 
     @staticmethod
     def rule(config: DictConfig) -> None:
-        """The class itself knows best what its arguments can be."""
-        name = config.algorithm._target_
-        kind = pkgutil.resolve_name(name)
-        if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
-            raise UserError(f"optimizer.algorithm._target_={show(name)}: it can be an optimiser, as torch.optim.Adam")
-        try:
-            instantiate(config.algorithm, _convert_="all")([torch.nn.Parameter(torch.zeros(2, 2))])
-        except Exception as error:
-            reason = show(str(error.__cause__ or error), 150)
-            raise UserError(f"optimizer.algorithm: {show(name)} does not take these arguments: {reason}") from error
+        check_optimizer(config.algorithm)
 
 
 @dataclass
@@ -209,18 +195,7 @@ class Trainer:
     deterministic: bool | Literal["warn"] = False
     detect_anomaly: bool = False
 
-    @staticmethod
-    def rule(config: DictConfig) -> None:
-        wanted = config.accelerator
-        there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-        if not (wanted in ("auto", "cpu") or there.get(wanted) or (wanted == "gpu" and any(there.values()))):
-            raise UserError(f"trainer.accelerator={wanted}: not on this machine; try auto or cpu")
-        gpus = 0 if wanted == "cpu" else torch.cuda.device_count() or int(there["mps"])
-        devices = OmegaConf.to_container(config.devices) if OmegaConf.is_list(config.devices) else config.devices
-        if isinstance(devices, list) and not (devices and len(set(devices)) == len(devices) and max(devices) < gpus):
-            raise UserError(f"trainer.devices={show(devices)}: it can be a list of different GPUs; here are {gpus}")
-        if gpus and isinstance(devices, int) and devices > gpus:
-            raise UserError(f"trainer.devices={devices}: it can be at most {gpus} here")
+    rule = staticmethod(check_devices)
 
 
 @dataclass
@@ -256,6 +231,7 @@ class StyleImage:
 @dataclass
 class Teacher:
     style: Style | None
+    train: Annotated[dict[str, Any], Meta(description="keys of the configuration")] | None
     imitation_ratio: Share
 
 
@@ -284,16 +260,10 @@ class Train:
     @staticmethod
     def rule(config: DictConfig) -> None:
         check_loss(config, "transfer")
-        _check_start(config)
-        trainer = config.trainer
-        several = _processes(trainer) > 1 or trainer.get("strategy", "auto") != "auto"
-        if several and config.model.norm == "batch":
-            raise UserError(
-                "model.norm=batch: each of several processes would have statistics of its own; take instance"
-            )
-        if config.data.batch_size % _processes(trainer):
-            shares = f"{_processes(trainer)} processes (trainer.devices)"
-            raise UserError(f"data.batch_size={config.data.batch_size}: it cannot be shared out evenly to {shares}")
+        check_start(config)
+        check_processes(config)
+        if trains_teacher(config):
+            check(teacher_config(config), Train, "teacher.train.")
 
 
 class Application(NamedTuple):
@@ -311,41 +281,3 @@ class Application(NamedTuple):
 
 
 TRAIN = Application("train", Train, "fst train style.image=PAINTING data.root=PHOTOS")
-
-
-def check_loss(config: DictConfig, task: str) -> None:
-    """Refuse layers and weights from which no loss for that task can be made."""
-    terms = {"reconstruct": ["content"], "texture": ["style"]}.get(task, ["content", "style"])
-    layers, network = config.layers, config.loss_network
-    for term in ("content", "style"):
-        refuse_unknown_layers(network.architecture, layers[term], f"layers.{term}")
-        if term in terms and not any(layers[term].values()):
-            raise UserError(f"layers.{term}={show(layers[term])}: it can be names of layers, at least one with weight")
-    if not any(config.loss.weights[term] for term in terms):
-        raise UserError(f"loss.weights: {' and '.join(terms)} cannot be 0, or nothing is learned")
-    if network.weights not in ("imagenet", "bundled", "random"):
-        _read_weights(network.architecture, frozenset().union(*(layers[term] for term in terms)), network.weights)
-
-
-@functools.cache  # the cells of a study share them
-def _read_weights(architecture: str, layers: frozenset[str], weights: str) -> None:
-    LossNetwork(architecture, layers, weights)
-
-
-def _check_start(config: DictConfig) -> None:
-    if config.init_from is None:
-        return
-    path = find_style(config.init_from)
-    info = read_info(path)
-    if dict(config.model) != {"architecture": info.architecture, **info.arguments}:
-        raise UserError(
-            f"init_from={config.init_from}: {path} has another network, {info.architecture} with "
-            f"{dict(info.arguments)}; init_from=null starts from random weights"
-        )
-
-
-def _processes(trainer: DictConfig) -> int:
-    devices = trainer.devices
-    if devices == "auto":
-        devices = 1 if trainer.accelerator == "cpu" else max(1, torch.cuda.device_count())
-    return trainer.get("num_nodes", 1) * (devices if isinstance(devices, int) else len(devices))

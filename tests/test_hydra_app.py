@@ -68,10 +68,10 @@ def test_experiments_start_from_the_bundled_style_whatever_was_trained_here(
 
 def test_options_can_be_anywhere(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine/layers").mkdir(parents=True)
-    Path("mine/layers/edges.yaml").write_text("name: edges\ncontent: {relu1_1: 1.0}\nstyle: {conv1_2: 1.0}\n")
+    Path("mine/layers/edges.yaml").write_text("content: {relu1_1: 1.0}\nstyle: {conv1_2: 1.0}\n")
     for options in (["--config-dir", "mine"], ["--config-dir=mine"]):
         assert fst([*command[:2], *options, *command[2:], "layers=edges", "--cfg=job"]) == 0
-        assert "name: edges" in capsys.readouterr().out
+        assert "conv1_2: 1.0" in capsys.readouterr().out
     options = read_arguments(TRAIN, ["a=b", "-m", "--config-dir", "mine", "c=d", "-c", "job"])
     assert options.overrides[:2] == ["a=b", "c=d"]
     assert options.flags == ["-m", "-c", "job"]
@@ -187,7 +187,7 @@ def test_every_choice_of_every_group_is_as_its_schema_says(command: list[str]) -
         "hydra.run.dir=elsewhere",
         "logger._target_=pytorch_lightning.loggers.CSVLogger ~logger.name",
         "-m trainer.max_steps=1,2 model=small,realtime",
-        "-m layers=glob(gatys_to*)",
+        "-m layers=glob(mathur_*)",
         "-m trainer=sweep seed=range(2)",
     ],
 )

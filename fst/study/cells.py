@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import msgspec
 from hydra import compose
 from hydra.errors import HydraException
 from msgspec import Meta
@@ -16,6 +17,7 @@ from fst.errors import UserError
 from fst.hydra_app import check_config, config_error, quote, search_path
 from fst.networks.transform import LEAST_SIDE
 from fst.schemas import TRAIN, Application, StyleImage
+from fst.study.claims import CLAIMS
 from fst.study.optimize import OPTIMIZE
 from fst.typed import one_of, show
 from fst.values import Architecture, Count, Device, Name, Photos, Picture, Reduction, Seed, Task, Text, Weight, Weights
@@ -25,20 +27,22 @@ METHODS = ("slow", "fast")
 
 @dataclass(frozen=True)
 class Cell:
-    """conf/study: one run of a study.
+    """One picture of a study (conf/study).
 
     Attributes:
-        name: shown, unique in the study.
+        name: shown on the page; unique in the study.
+        role: what the study's claim knows it by.
         layers: a named set of `conf/layers`; or, without one:
-        content, style: names of layers, which count alike.
-        method: `slow`, as of `fst optimize`, or `fast`, a network that `fst train` trains for the named set.
-        task, init: as of `fst optimize`.
-        style_weight, reduction: other than the default's.
-        network: the loss network, other than the set's or `fst optimize`'s own.
-        gradients: compare those of separate backward passes with that of a joint one, too.
+        content, style: names of layers, all with weight 1.
+        method: `slow`, by `fst optimize`, or `fast`, by a network that `fst train` trains for the named set.
+        task, init: as in `conf/optimize.yaml`.
+        style_weight, reduction: where they differ from the loss's default.
+        network: the loss network, where it differs from the set's own.
+        gradients: also compare the gradients of separate backward passes with that of a joint one.
     """
 
     name: Text
+    role: Text | None = None
     layers: Text | None = None
     content: tuple[str, ...] = ()
     style: tuple[str, ...] = ()
@@ -55,10 +59,10 @@ class Cell:
 class Study:
     """conf/study"""
 
-    name: Name
     title: str
     expect: str
     cells: list[Cell]
+    claim: Annotated[str, one_of(CLAIMS)] | None = None
     task: Task = "transfer"
     init: Literal["content", "noise"] | Picture = "content"
     steps: Count = 50
@@ -76,6 +80,7 @@ class JudgeWeights:
 class Compare:
     """conf/compare.yaml"""
 
+    name: Name
     content: Picture
     style: StyleImage
     size: Annotated[int, Meta(ge=2 * LEAST_SIDE, le=16384)]  # fast cells train on crops of half of it
@@ -83,7 +88,7 @@ class Compare:
     train_steps: Count
     photos: Photos | None
     weights: JudgeWeights
-    sets: list[Text] | None
+    layers: list[Text] | None
     config_dir: str | None
     device: Device
     seed: Seed
@@ -95,21 +100,20 @@ COMPARE = Application("compare", Compare, "fst compare study=recipes content=PHO
 
 
 def cells_of(config: DictConfig) -> list[Cell]:
-    """The cells of the study, or one for each of the layer sets in `sets`.
+    """The cells of the study, or one for each of the layer sets in `layers`.
 
     Raises:
         UserError: the study has none, or two of the same name.
     """
     study: Any = OmegaConf.to_container(config.study, resolve=True)
     shared = {key: study[key] for key in ("task", "init") if key in study}
-    rows = study["cells"] if config.sets is None else [{"name": name, "layers": name} for name in config.sets]
+    rows = study["cells"] if config.layers is None else [{"name": name, "layers": name} for name in config.layers]
     if not rows:
-        raise UserError(f"study {study['name']} has no cells; name layer sets: fst compare layers=johnson,gatys …")
-    sets = ("content", "style")
-    cells = [Cell(**(shared | {k: tuple(v) if k in sets else v for k, v in row.items()})) for row in rows]
+        raise UserError(f"study {config.name} has no cells; name layer sets: fst compare layers=johnson,gatys …")
+    cells = msgspec.convert([shared | row for row in rows], list[Cell])
     names = [cell.name for cell in cells]
     if twice := {show(name) for name in names if names.count(name) > 1}:
-        raise UserError(f"study {study['name']}: two cells have the same name, {min(twice)} (study.cells, or layers=…)")
+        raise UserError(f"study {config.name}: two cells have the same name, {min(twice)} (study.cells, or layers=…)")
     if config.cell is not None and config.cell >= len(cells):
         raise UserError(f"cell={config.cell}: it can be a whole number from 0 to {len(cells) - 1}")
     return cells
@@ -143,8 +147,7 @@ def slow_config(config: DictConfig, cell: Cell) -> DictConfig:
     composed = compose("optimize", [*overrides, "logger=none", *_search(config)])
     with open_dict(composed):
         if cell.layers is None:
-            layers = {term: dict.fromkeys(getattr(cell, term), 1.0) for term in ("content", "style")}
-            composed.layers = {"name": cell.name, **layers}
+            composed.layers = {term: dict.fromkeys(getattr(cell, term), 1.0) for term in ("content", "style")}
         composed.content, composed.style = config.content, config.style
         for key in ("size", "steps", "device", "seed"):
             composed[key] = config[key]
@@ -161,27 +164,31 @@ def slow_config(config: DictConfig, cell: Cell) -> DictConfig:
 
 
 def fast_overrides(config: DictConfig, cell: Cell) -> list[str]:
-    """What to tell `fst train` for a fast cell, so that it trains with the loss that its slow peer has."""
-    peer = slow_config(config, cell)
+    """What `fst train` is told for a fast cell, so that it trains with the loss of its slow counterpart."""
+    network = slow_config(config, cell).loss_network
     device, _, number = config.device.partition(":")
-    return [
-        f"name={cell.layers}",
-        f"layers={cell.layers}",
-        f"loss_network={peer.loss_network.architecture}",
-        f"loss_network.weights={quote(peer.loss_network.weights)}",
-        f"loss.weights.style={peer.loss.weights.style}",
-        f"loss.reduction={peer.loss.reduction}",
-        f"style.image={quote(config.style.image)}",
-        f"style.size={config.style.size}",
-        *(["data=synthetic"] if config.photos is None else [f"data.root={quote(config.photos)}"]),
-        f"data.size={config.size // 2}",  # crops of half the size take a quarter of the time
-        f"trainer.max_steps={config.train_steps}",
-        f"trainer.accelerator={device}",
-        *([f"trainer.devices=[{number}]"] if number else []),
-        "checkpoint_every=25",
-        f"seed={config.seed}",
-        *_search(config),
-    ]
+    overrides = {
+        "experiment": "study",
+        "name": cell.layers,
+        "layers": cell.layers,
+        "loss_network": network.architecture,
+        "loss_network.weights": network.weights,
+        "loss.weights.style": cell.style_weight,
+        "loss.reduction": cell.reduction,
+        "style.image": config.style.image,
+        "style.size": config.style.size,
+        "data": "folder" if config.photos else None,
+        "data.root": config.photos,
+        "data.size": config.size // 2,
+        "trainer.max_steps": config.train_steps,
+        "trainer.accelerator": device,
+        "trainer.devices": [int(number)] if number else None,
+        "seed": config.seed,
+    }
+    given = {key: value for key, value in overrides.items() if value is not None}
+    return [f"{key}={quote(value) if isinstance(value, str) else value}" for key, value in given.items()] + _search(
+        config
+    )
 
 
 def cell_folder(config: DictConfig, cell: Cell) -> Path:
@@ -200,7 +207,7 @@ def style_folder(config: DictConfig, cell: Cell) -> Path:
 
 
 def study_folder(config: DictConfig) -> Path:
-    return Path("outputs", "compare", config.study.name)
+    return Path("outputs", "compare", config.name)
 
 
 def _place(config: DictConfig, kind: str, cell: Cell, *configs: DictConfig) -> Path:

@@ -4,7 +4,6 @@ relative errors at every layer of VGG19, and one page shows them."""
 import dataclasses
 import json
 import logging
-import re
 import time
 from argparse import Namespace
 from collections.abc import Iterator
@@ -13,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 from fst.checkpoints import checkpoint_of
 from fst.errors import RunError, UserError, find_cause
 from fst.files import write_atomically
 from fst.hardware import pick_device
-from fst.hydra_app import check_config, composing, launch, quote, read_arguments, show_configuration
+from fst.hydra_app import check_config, compose_config, composing, launch, quote, read_arguments, show_configuration
 from fst.images import read_tensor
 from fst.networks.vgg import LossNetwork, layer_table
 from fst.perceptual import LossWeights, PerceptualLoss
@@ -152,12 +150,18 @@ def _plan(options: Namespace) -> tuple[DictConfig, dict[Cell, Path]]:
     """The study and where each cell's result will lie; every configuration is composed and checked, so that mistakes
     come first."""
     with composing(COMPARE):
-        config = compose("compare", options.overrides)
+        config = compose_config(COMPARE, options.overrides)
         check_config(COMPARE, config)
         cells = cells_of(config)
         for cell in cells:
             check_cell(config, cell)
         return config, {cell: cell_folder(config, cell) for cell in cells}
+
+
+def _as_list(argument: str) -> str:
+    """`layers=a,b` as `layers=[a,b]`: of other commands a choice in a group, here a list of layer sets."""
+    key, _, value = argument.partition("=")
+    return f"layers=[{value.strip('[]')}]" if key == "layers" else argument
 
 
 def main(arguments: list[str]) -> None:
@@ -167,10 +171,9 @@ def main(arguments: list[str]) -> None:
         UserError: something in the configuration cannot be.
         RunError: a cell failed; the others are done.
     """
-    # `layers=` is a group of one choice elsewhere; here it is a list.
-    listed = [re.sub(r"^layers=\[?(.*?)\]?$", r"sets=[\1]", argument) for argument in arguments]
-    own = listed != arguments and not any(argument.startswith("study=") for argument in arguments)
-    options = read_arguments(COMPARE, [*(["study=mine"] if own else []), *listed])
+    own = any(argument.startswith("layers=") for argument in arguments)
+    study = ["study=mine"] if own and not any(argument.startswith("study=") for argument in arguments) else []
+    options = read_arguments(COMPARE, [*study, *map(_as_list, arguments)])
     if options.config_dir is not None:  # for the configurations that are composed within this one, too
         options.overrides.append(f"config_dir={quote(Path(options.config_dir).resolve())}")
     if show_configuration(COMPARE, options):

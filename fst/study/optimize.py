@@ -32,7 +32,8 @@ from fst.hydra_app import run_application
 from fst.images import read_image, read_tensor, resize_longer_side, to_pil, to_tensor, write_image
 from fst.networks.transform import LEAST_SIDE
 from fst.resources import find_style_image
-from fst.schemas import Application, Layers, Loss, Network, NoLogger, StyleImage, Tensorboard, check_loss
+from fst.rules import check_loss
+from fst.schemas import Application, Layers, Loss, Network, NoLogger, StyleImage, Tensorboard
 from fst.signals import Interrupted, StopRequest
 from fst.study.gatys import ALGORITHMS, Optimization, pyramid, resize, start_picture
 from fst.training.curves import Curves

@@ -31,8 +31,8 @@ def write_report(config: DictConfig, results: Results, folder: Path) -> Path:
     environment = Environment(
         loader=PackageLoader("fst.study", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    name = config.study.name
-    document = {"study": name, "verdict": verdict(name, results), "cells": results}
+    name = config.name
+    document = {"study": name, "verdict": verdict(config.study.get("claim"), results), "cells": results}
     write_atomically(folder / f"{name}.json", json.dumps(document, indent=1).encode())
     write_events(results, folder / "tensorboard")
     page = environment.get_template("report.html").render(

@@ -19,11 +19,12 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
-from fst.checkpoints import FOLDER, LAST, find_checkpoint, read_checkpoint
+from fst.checkpoints import FOLDER, LAST, TEACHER, checkpoint_of, find_checkpoint, read_checkpoint
 from fst.errors import RunError, UserError, find_cause
 from fst.hardware import fast_dtype, keep_large_blocks, pick_device
 from fst.hydra_app import run_application
 from fst.networks.transform import build_transform_network
+from fst.rules import teacher_config, trains_teacher
 from fst.schemas import TRAIN
 from fst.signals import Interrupted
 from fst.style_file import BUNDLED, SUFFIX, StyleInfo, find_style, load_style, save_style
@@ -81,6 +82,22 @@ def train(config: DictConfig, folder: Path) -> Path:
         if isinstance(data, CropDataModule):
             data.report_unreadable()
     return path
+
+
+def with_teacher(config: DictConfig, folder: Path) -> DictConfig:
+    """The configuration with its teacher: trained first, in `folder/teacher`, where `teacher.train` says so."""
+    if not trains_teacher(config):
+        return config
+    own, teacher, config = folder / TEACHER, teacher_config(config), config.copy()
+    config.teacher.style = str(own / f"{teacher.name}{SUFFIX}")
+    if checkpoint_of(folder) is None:  # the teacher may be unfinished, or made with other settings
+        config.ckpt_path = None  # `last` meant the teacher's
+        if checkpoint := checkpoint_of(own):
+            teacher.ckpt_path = str(checkpoint)
+        if "save_dir" in teacher.logger:
+            teacher.logger.save_dir = str(own)
+        train(teacher, own)
+    return config
 
 
 def _go_on(config: DictConfig, record: Record) -> tuple[Path | None, dict[str, Any]]:
@@ -229,7 +246,7 @@ def main(arguments: list[str]) -> None:
     """
 
     def job(config: DictConfig, folder: Path) -> str:
-        path = Path(os.path.relpath(train(config, folder)))
+        path = Path(os.path.relpath(train(with_teacher(config, folder), folder)))
         return f"trained {config.name}: {path}\nuse it:  fst stylize PHOTO -s {path}"
 
     threading.excepthook = _hush

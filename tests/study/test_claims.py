@@ -3,14 +3,17 @@
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
-from fst.study.claims import verdict
+from fst.resources import resource_folder
+from fst.study.claims import CLAIMS, verdict
 
 
 def cell(name: str, style: float = 0.1, content: float = 0.1, loss: float = 1.0, **more: Any) -> dict:
     yardstick = {"style": {"relu1_1": style}, "content": {"relu1_1": content}}
     network = {"loss_network": {"architecture": more.pop("network", "vgg19")}}
-    return {"cell": {"name": name, **more}, "yardstick": yardstick, "terms": {"loss": loss}, "config": network}
+    known = {"name": name, "role": None, "layers": name, "reduction": None}
+    return {"cell": known | more, "yardstick": yardstick, "terms": {"loss": loss}, "config": network}
 
 
 FAILED = {"cell": {"name": "x"}, "failed": "y"}
@@ -21,64 +24,69 @@ def reconstruction(*errors: float) -> list[dict]:
 
 
 def ratio(*errors: tuple[float, float]) -> list[dict]:
-    return [cell(f"to conv1_1 × {number}", *pair) for number, pair in enumerate(errors)]
+    return [cell(f"× {number}", *pair, role="conv1_1") for number, pair in enumerate(errors)]
 
 
 def init(photo: float, noise: float) -> list[dict]:
     both = (("content", photo), ("noise", noise))
-    return [cell(f"{start} 15", loss=loss, init=start, style_weight=15) for start, loss in both]
+    return [cell(start, loss=loss, init=start, style_weight=15) for start, loss in both]
 
 
 def recipes(five: float, sixteen: float) -> list[dict]:
-    return [cell("Gatys et al.", five), cell("Novak & Nikulin", sixteen)]
+    return [cell("gatys", five, role="five"), cell("novak", sixteen, role="sixteen")]
 
 
 @pytest.mark.parametrize(
-    ("study", "true", "false"),
+    ("claim", "true", "false"),
     [
-        ("reconstruction", reconstruction(0.1, 0.2, 0.3), reconstruction(0.1, 0.3, 0.2)),
-        ("ratio", ratio((0.3, 0.1), (0.2, 0.2)), ratio((0.3, 0.1), (0.2, 0.05))),
-        ("init", init(1.0, 2.0), init(2.0, 1.0)),
-        ("recipes", recipes(0.2, 0.1), recipes(0.1, 0.2)),
+        ("deeper_layers_lose_pixels", reconstruction(0.1, 0.2, 0.3), reconstruction(0.1, 0.3, 0.2)),
+        ("weight_trades_content_for_style", ratio((0.3, 0.1), (0.2, 0.2)), ratio((0.3, 0.1), (0.2, 0.05))),
+        ("photo_start_is_lower", init(1.0, 2.0), init(2.0, 1.0)),
+        ("all_convolutions_lower_style_error", recipes(0.2, 0.1), recipes(0.1, 0.2)),
     ],
 )
-def test_a_claim_holds_or_not(study: str, true: list[dict], false: list[dict]) -> None:
-    assert verdict(study, true).startswith("The claim holds")
-    assert verdict(study, false).startswith("The claim does not hold")
-    assert verdict(study, [*true, FAILED]) == f"{verdict(study, true)} Of {len(true) + 1} cells 1 failed."
-    assert "The claim holds" not in verdict(study, [FAILED])
+def test_a_claim_holds_or_not(claim: str, true: list[dict], false: list[dict]) -> None:
+    assert verdict(claim, true).startswith("The claim holds")
+    assert verdict(claim, false).startswith("The claim does not hold")
+    assert verdict(claim, [*true, FAILED]) == f"{verdict(claim, true)} 1 of {len(true) + 1} cells failed."
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_without_the_cells_that_it_compares_there_is_no_verdict(claim: str) -> None:
+    assert "No verdict: the cells that it compares are not done (0 of 1 are)." in verdict(claim, [FAILED])
+    assert "No verdict" in verdict(claim, [cell("a", role="five", init="content", style_weight=3, method="slow")])
 
 
 def test_textures_count_the_growing_sets_only() -> None:
-    done = [cell("to conv1_1", 0.3), cell("to conv2_1", 0.2), cell("to conv3_1", 0.25), cell("5-6-7", 0.1)]
-    assert "falls in 1 of 2 steps" in verdict("texture", done)
+    growing = [cell(name, style, role="growing") for name, style in (("a", 0.3), ("b", 0.2), ("c", 0.25))]
+    assert "falls in 1 of 2 steps" in verdict("larger_sets_lower_style_error", [*growing, cell("5-6-7", 0.1)])
 
 
 def test_recipes_tell_sum_from_mean_vgg16_from_vgg19_and_gradients_apart() -> None:
     done = [
         *recipes(0.2, 0.1),
-        cell("Gatys et al., summed", 0.05, 0.4),
-        cell("Johnson et al.", 0.31) | {"gradient_difference": 2e-7},
-        cell("Johnson et al. on VGG19", 0.29),
+        cell("gatys, summed", 0.05, 0.4, layers="gatys", reduction="sum"),
+        cell("Johnson et al.", 0.31, role="vgg16") | {"gradient_difference": 2e-7},
+        cell("Johnson et al. on VGG19", 0.29, role="vgg19"),
     ]
-    said = verdict("recipes", done)
-    assert "style error 0.200 → 0.050, content error 0.100 → 0.400" in said
-    assert "Johnson's set on VGG16 gives 0.310, on VGG19 0.290" in said
+    said = verdict("all_convolutions_lower_style_error", done)
+    assert "of gatys summed instead of averaged: style error 0.200 → 0.050, content error 0.100 → 0.400" in said
+    assert "Johnson's set gives 0.310 on VGG16 and 0.290 on VGG19" in said
     assert "for 2e-07 of its length" in said
-    assert "summed" not in verdict("recipes", recipes(0.2, 0.1)).lower()
+    assert "summed" not in verdict("all_convolutions_lower_style_error", recipes(0.2, 0.1))
 
 
 def test_networks_are_compared_with_the_slow_method_set_by_set() -> None:
     rows = {("deep", "slow"): (1.0, 0.1), ("deep", "fast"): (3.0, 0.4), ("shallow", "slow"): (2.0, 0.2)}
     rows |= {("shallow", "fast"): (4.0, 0.3), ("gatys", "slow"): (1.0, 0.05)}
     done = [cell(" ".join(k), style, loss=loss, layers=k[0], method=k[1]) for k, (loss, style) in rows.items()]
-    said = verdict("fast_sets", done)
+    said = verdict("networks_rank_sets_alike", done)
     assert "2.0 to 3.0 times" in said
     assert "0 of 1 pairs" in said
     assert "shallow on vgg19 (0.300) among the networks, deep on vgg19 (0.100) by the slow" in said
-    assert "No verdict" in verdict("fast_sets", done[:1])
 
 
-def test_a_list_of_ones_own_has_no_claim() -> None:
-    assert verdict("mine", recipes(0.2, 0.1)) == ""
-    assert verdict("recipes", [*recipes(0.2, 0.1)[:1], FAILED]) == "No verdict: of 2 cells only 1 are done."
+def test_every_study_but_ones_own_list_has_a_claim() -> None:
+    studies = {path.stem: OmegaConf.load(path) for path in (resource_folder("conf") / "study").glob("*.yaml")}
+    assert {study.get("claim") for study in studies.values()} == {None, *CLAIMS}
+    assert verdict(studies["mine"].get("claim"), recipes(0.2, 0.1)) == ""

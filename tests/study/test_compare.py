@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fst.cli import main as fst
@@ -27,6 +27,12 @@ def small(photos: Path, painting: Path, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     pictures = [f"content={photos / '00.jpg'}", f"style.image={painting}", "size=48", "style.size=48", "steps=2"]
     return [*pictures, "weights.vgg16=random", "weights.vgg19=random", "device=cpu"]
+
+
+def named(config: DictConfig) -> str:
+    """A cell's layer set by its deepest content layer and the number of its style layers."""
+    known = {("relu2_2", 4): "johnson", ("conv4_2", 5): "gatys", ("relu2_2", 2): "shallow", ("relu3_3", 2): "deep"}
+    return known[next(iter(config.layers.content)), len(config.layers.style)]
 
 
 def numbers(study: str) -> dict:
@@ -69,8 +75,8 @@ def test_a_finished_cell_is_not_done_again_and_a_failed_one_spoils_no_other(
     optimize, done = compare.optimize, []
 
     def fails_on_gatys(config, folder):
-        done.append(config.layers.name)
-        if config.layers.name == "gatys" and len(done) < 3:
+        done.append(named(config))
+        if done[-1] == "gatys" and len(done) < 3:
             raise UserError("no such luck")
         return optimize(config, folder)
 
@@ -89,11 +95,11 @@ def test_a_finished_cell_is_not_done_again_and_a_failed_one_spoils_no_other(
 
 def test_an_interrupted_study_goes_on_where_it_was(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     command = ["layers=johnson,shallow,deep", *small, "steps=3"]
-    main([*command, "study.name=straight", "study=mine"])
+    main([*command, "name=straight", "study=mine"])
     optimize, measure, seen, signals = compare.optimize, PerceptualLoss.forward, [], []
 
     def note(config, folder):
-        seen.append((config.layers.name, config.ckpt_path is not None))
+        seen.append((named(config), config.ckpt_path is not None))
         return optimize(config, folder)
 
     def measure_and_signal(loss, stylized, targets):
@@ -126,7 +132,7 @@ def test_cells_can_run_in_several_processes(small: list[str], capsys: pytest.Cap
         (["study=mine"], "study mine has no cells; name layer sets"),
         (["layers="], "study mine has no cells; name layer sets"),
         (["study=nothing"], "study=nothing: no such choice; there are fast_sets, init"),
-        (["layers=johnson,nothing"], "cell nothing: layers=nothing: no such choice; there are convolutions"),
+        (["layers=johnson,nothing"], "cell nothing: layers=nothing: no such choice; there are deep, gatys"),
         (["layers=johnson,johnson"], "two cells have the same name"),
         (["study.cells=[{name: a, depth: 3}]"], r"study.cells\[0\].depth=3: no such key; there are name, layers"),
         (["study.cells=[{name: a, layers: deep, method: magic}]"], "method=magic: it can be slow or fast"),
@@ -141,13 +147,14 @@ def test_a_mistake_is_one_line(overrides: list[str], line: str, small: list[str]
 def test_ones_own_layer_set_and_study_are_one_file_each(small: list[str]) -> None:
     Path("mine/layers").mkdir(parents=True)
     Path("mine/study").mkdir()
-    Path("mine/layers/edges.yaml").write_text("name: edges\ncontent: {relu1_1: 1.0}\nstyle: {conv1_2: 1.0}\n")
+    Path("mine/layers/edges.yaml").write_text("content: {relu1_1: 1.0}\nstyle: {conv1_2: 1.0}\n")
     Path("mine/study/two.yaml").write_text(
-        "name: two\ntitle: Two\nexpect: nothing\ncells:\n- {name: a, layers: edges}\n"
+        "title: Two\nexpect: nothing\ncells:\n- {name: a, layers: edges}\n"
         "- {name: b, content: [conv2_1], task: reconstruct}\n"
     )
     main(["--config-dir", "mine", "layers=johnson,edges", *small])
-    assert [result["config"]["layers"]["name"] for result in numbers("mine")["cells"]] == ["johnson", "edges"]
+    johnson, edges = (result["config"]["layers"] for result in numbers("mine")["cells"])
+    assert (list(johnson["content"]), edges["style"]) == (["relu2_2"], {"conv1_2": 1.0})
     main(["--config-dir=mine", "study=two", *small, "style.image=stained_glass"])  # a bundled picture by its name
     assert not any("failed" in result for result in numbers("two")["cells"])
 
@@ -171,7 +178,7 @@ def test_separate_and_joint_backward_passes_have_the_same_gradient(small: list[s
 
 
 STARTS = "[{name: a, layers: gatys, style_weight: 15}, {name: b, layers: gatys, style_weight: 15, init: noise}]"
-RECIPES = "[{name: 'Gatys et al.', layers: gatys}, {name: 'Novak & Nikulin', layers: novak_all}]"
+RECIPES = "[{name: a, role: five, layers: gatys}, {name: b, role: sixteen, layers: novak_all}]"
 
 
 @pytest.mark.lab

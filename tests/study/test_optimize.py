@@ -99,7 +99,7 @@ def test_the_run_writes_picture_curve_and_terms_of_every_layer(
     assert max(Image.open(picture).size) == 40
     document = json.loads(picture.with_suffix(".json").read_text())
     assert len(document["curve"]) == 3
-    assert document["config"]["layers"]["name"] == "johnson"
+    assert list(document["config"]["layers"]["content"]) == ["relu2_2"]
     assert {"content/relu2_2", "style/relu4_3"} < document["terms"].keys()
     assert document["terms"]["loss"] <= document["curve"][-1]["loss"]
     assert [path.name for path in (picture.parent / "samples").iterdir()] == ["00002.png"]
@@ -146,13 +146,12 @@ def test_every_layer_set_is_the_same_for_the_slow_method_as_for_training() -> No
         for path in sorted((conf / "layers").glob("*.yaml")):
             slow, fast = (compose(command, [f"layers={path.stem}"]) for command in ("optimize", "train"))
             assert slow.layers == fast.layers
-            assert slow.layers.name == path.stem
             known = {layer.name for layer in layer_table(slow.loss_network.architecture)}
             assert {*slow.layers.content, *slow.layers.style} <= known
             assert len(path.read_text().splitlines()) < 15
         for layer in ("conv1_1", "relu4_3", "conv5_4"):
             alone = compose("optimize", [f"layers={layer}"]).layers
-            assert alone == {"name": layer, "content": {layer: 1.0}, "style": {layer: 1.0}}
+            assert alone == {"content": {layer: 1.0}, "style": {layer: 1.0}}
 
 
 def test_any_picture_can_be_the_start(small: list[str], painting: Path) -> None:
@@ -192,7 +191,7 @@ def test_a_run_goes_on_with_its_own_settings_only(
         ([f"content={photos / 'nested/01.jpg'}"], r"content was 00.jpg \(\w+\), is 01.jpg \(\w+\)"),
         (
             ["layers=shallow", "loss.weights.style=2"],
-            r"layers.name was johnson, is shallow; .* more; others start from",
+            r"layers.style.relu3_3 was .*, is not set; .* more; others start from",
         ),
     ):
         with pytest.raises(UserError, match=f"last.ckpt: made with other settings: .*{named}"):

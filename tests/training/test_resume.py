@@ -70,7 +70,7 @@ def with_another_painting() -> None:
     [
         (
             ["layers=deep", "seed=3", "data.batch_size=1", "loss.weights.style=2"],
-            ["seed was 0, is 3", "layers.name", "; and "],
+            ["seed was 0, is 3", "layers.content.relu", "; and "],
         ),
         (["optimizer=adam"], ["optimizer.algorithm._target_ was pytorch_optimizer.SOAP, is torch.optim.Adam"]),
         (["data.val_count=1"], ["data.val_count was 3, is 1"]),

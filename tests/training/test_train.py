@@ -20,7 +20,7 @@ import fst
 from fst.errors import RunError, UserError
 from fst.resources import resource_folder
 from fst.signals import Interrupted
-from fst.style_file import load_style
+from fst.style_file import load_style, read_info
 from fst.training import train
 from fst.training.data import folder as training_data
 from fst.training.train import main
@@ -327,6 +327,32 @@ def test_a_light_network_imitates_another_before_the_loss_looks(small: list[str]
         main([*small, "teacher.style=nobody"])
 
 
+def test_one_command_trains_the_teacher_and_then_the_light_network(
+    small: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    light = ["experiment=realtime", "teacher.train.model.width=4", "teacher.train.model.blocks=1"]
+    light += ["teacher.train.init_from=null", "teacher.train.data.size=32", "teacher.train.trainer.max_steps=3"]
+    command = [*small, *light, "loss_network=vgg16", "data.size=48"]
+    main(command)
+    (path,) = style_files()
+    (teacher,) = path.parent.glob("teacher/*.safetensors")
+    student, full = read_info(path), read_info(teacher)
+    assert student.teacher == full.name == "painting_teacher"
+    assert (student.architecture, student.steps, student.image_size) == ("unshuffle", 2, 48)
+    assert (full.architecture, full.steps, full.image_size) == ("johnson", 3, 32)
+    assert (student.loss["weights"]["style"], full.loss["weights"]["style"]) == (5, 15)
+    assert list((path.parent / "teacher").glob("events.out*"))
+
+    weights = load_file(path)
+    for file in (path, *path.parent.glob("checkpoints/*")):  # as if it had been killed after the teacher's training
+        file.unlink()
+    with pytest.raises(UserError, match=r"data.size was 32, is 64"):
+        main([*command, "teacher.train.data.size=64", "ckpt_path=last"])
+    main([*command, "ckpt_path=last"])
+    assert "nothing left to train" in capsys.readouterr().out
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in load_file(path).items())
+
+
 def test_the_rate_grows_with_the_root_of_the_batch(small: list[str]) -> None:
     rates = {}
     for optimizer in ("adam", "johnson"):
@@ -399,9 +425,7 @@ def test_a_sweep_in_several_processes_does_its_other_runs_when_one_fails(small: 
 
 def test_ones_own_layer_set_is_one_file(small: list[str]) -> None:
     Path("mine/layers").mkdir(parents=True)
-    Path("mine/layers/edges.yaml").write_text(
-        "name: edges\ncontent: {relu1_1: 1.0}\nstyle: {conv1_2: 1.0, relu2_1: 0.5}\n"
-    )
+    Path("mine/layers/edges.yaml").write_text("content: {relu1_1: 1.0}\nstyle: {conv1_2: 1.0, relu2_1: 0.5}\n")
     main(["--config-dir", "mine", "layers=edges", *small])
     info = load_style(style_files()[0])[1]
     assert info.layers == {"content": {"relu1_1": 1.0}, "style": {"conv1_2": 1.0, "relu2_1": 0.5}}

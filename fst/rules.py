@@ -1,0 +1,120 @@
+"""Rules about several keys of a configuration together; `fst.schemas` calls them once each key by itself is right.
+
+All raise a `UserError` that names the keys.
+"""
+
+import functools
+import pkgutil
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from fst.errors import UserError
+from fst.networks.vgg import LossNetwork, refuse_unknown_layers
+from fst.style_file import find_style, read_info
+from fst.typed import show
+
+
+def check_loss_network(network: DictConfig) -> None:
+    """Refuse weights that exist for other architectures only."""
+    bundled = network.architecture == "compact"
+    if network.weights == ("imagenet" if bundled else "bundled"):
+        can_be = f"{'bundled' if bundled else 'imagenet'}, random or a file's path"
+        raise UserError(f"loss_network.weights={network.weights}: {network.architecture} has none; it can be {can_be}")
+
+
+def check_loss(config: DictConfig, task: str) -> None:
+    """Refuse layers and weights from which no loss for that task can be made."""
+    terms = {"reconstruct": ["content"], "texture": ["style"]}.get(task, ["content", "style"])
+    layers, network = config.layers, config.loss_network
+    for term in ("content", "style"):
+        refuse_unknown_layers(network.architecture, layers[term], f"layers.{term}")
+        if term in terms and not any(layers[term].values()):
+            raise UserError(f"layers.{term}={show(layers[term])}: it can be names of layers, at least one with weight")
+    if not any(config.loss.weights[term] for term in terms):
+        raise UserError(f"loss.weights: {' and '.join(terms)} cannot be 0, or nothing is learned")
+    if network.weights not in ("imagenet", "bundled", "random"):
+        _read_weights(network.architecture, frozenset().union(*(layers[term] for term in terms)), network.weights)
+
+
+@functools.cache  # the cells of a study share them
+def _read_weights(architecture: str, layers: frozenset[str], weights: str) -> None:
+    LossNetwork(architecture, layers, weights)
+
+
+def check_start(config: DictConfig) -> None:
+    """Refuse a style to start from whose network is another."""
+    if config.init_from is None:
+        return
+    path = find_style(config.init_from)
+    info = read_info(path)
+    if dict(config.model) != {"architecture": info.architecture, **info.arguments}:
+        raise UserError(
+            f"init_from={config.init_from}: {path} has another network, {info.architecture} with "
+            f"{dict(info.arguments)}; init_from=null starts from random weights"
+        )
+
+
+def trains_teacher(config: DictConfig) -> bool:
+    """Whether a teacher is to be trained first."""
+    return config.teacher.train is not None and config.teacher.style is None
+
+
+def teacher_config(config: DictConfig) -> DictConfig:
+    """The configuration that the teacher is trained with: the same, except for the keys in `teacher.train`."""
+    different = config.teacher.train
+    teacher = config.copy()
+    if "model" in different:
+        teacher.model = different.model  # another architecture has other keys
+    teacher.merge_with(OmegaConf.masked_copy(different, [str(key) for key in different if key != "model"]))
+    teacher.teacher.train = teacher.ckpt_path = None
+    teacher.name = f"{config.name}_teacher"
+    return teacher
+
+
+def check_optimizer(algorithm: DictConfig) -> None:
+    """Refuse what is no optimiser, and arguments that its class refuses: that knows best what they can be."""
+    name = algorithm._target_
+    kind = pkgutil.resolve_name(name)
+    if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
+        raise UserError(f"optimizer.algorithm._target_={show(name)}: it can be an optimiser, as torch.optim.Adam")
+    try:
+        instantiate(algorithm, _convert_="all")([torch.nn.Parameter(torch.zeros(2, 2))])
+    except Exception as error:
+        reason = show(str(error.__cause__ or error), 150)
+        raise UserError(f"optimizer.algorithm: {show(name)} does not take these arguments: {reason}") from error
+
+
+def check_devices(trainer: DictConfig) -> None:
+    """Refuse devices that this machine does not have."""
+    wanted = trainer.accelerator
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not (wanted in ("auto", "cpu") or there.get(wanted) or (wanted == "gpu" and any(there.values()))):
+        raise UserError(f"trainer.accelerator={wanted}: not on this machine; try auto or cpu")
+    gpus = 0 if wanted == "cpu" else torch.cuda.device_count() or int(there["mps"])
+    devices = OmegaConf.to_container(trainer.devices) if OmegaConf.is_list(trainer.devices) else trainer.devices
+    if isinstance(devices, list) and not (devices and len(set(devices)) == len(devices) and max(devices) < gpus):
+        raise UserError(f"trainer.devices={show(devices)}: it can be a list of different GPUs; there are {gpus}")
+    if gpus and isinstance(devices, int) and devices > gpus:
+        raise UserError(f"trainer.devices={devices}: it can be at most {gpus} here")
+
+
+def check_processes(config: DictConfig) -> None:
+    """Refuse what several processes cannot do together."""
+    processes = _processes(config.trainer)
+    if processes > 1 or config.trainer.get("strategy", "auto") != "auto":
+        if config.model.norm == "batch":
+            raise UserError("model.norm=batch: each process would have statistics of its own; take instance")
+        if trains_teacher(config):
+            raise UserError("teacher.train: not in several processes; train the teacher first, and name teacher.style")
+    if config.data.batch_size % processes:
+        shares = f"{processes} processes (trainer.devices)"
+        raise UserError(f"data.batch_size={config.data.batch_size}: it cannot be shared out evenly to {shares}")
+
+
+def _processes(trainer: DictConfig) -> int:
+    devices = trainer.devices
+    if devices == "auto":
+        devices = 1 if trainer.accelerator == "cpu" else max(1, torch.cuda.device_count())
+    return trainer.get("num_nodes", 1) * (devices if isinstance(devices, int) else len(devices))
