@@ -37,6 +37,23 @@ log = logging.getLogger(__name__)
 Job = Callable[[DictConfig, Path], str]
 
 
+def _job_devices() -> int | list[int]:
+    """Lightning's `devices` for one job of a sweep: the jobs take the GPUs in turn."""
+    started = HydraConfig.initialized() and not OmegaConf.is_missing(HydraConfig.get().job, "num")
+    number = HydraConfig.get().job.num if started else 0
+    count = torch.cuda.device_count()
+    return [number % count] if count else 1
+
+
+# Functions that the files in `conf` call, as ${stem:PATH}.
+OmegaConf.register_new_resolver("stem", lambda path: Path(str(path)).stem)
+OmegaConf.register_new_resolver(
+    "run_dir", lambda name, ckpt_path: str(run_folder(str(name), ckpt_path)), use_cache=True
+)
+OmegaConf.register_new_resolver("new_folder", new_folder, use_cache=True)
+OmegaConf.register_new_resolver("job_devices", _job_devices)
+
+
 def run_application(application: Application, arguments: list[str], job: Job, quiet: bool = False) -> None:
     """What Hydra makes of a command line: one run of `job`, or (with `-m`) a sweep of them.
 
@@ -84,12 +101,6 @@ def read_arguments(application: Application, arguments: list[str]) -> Namespace:
         if not Path(folder).is_dir():
             raise UserError(f"--config-dir {show(folder)}: no such folder")
         options.overrides.append(search_path(folder))
-    OmegaConf.register_new_resolver("stem", lambda path: Path(str(path)).stem, replace=True)
-    OmegaConf.register_new_resolver(
-        "run_dir", lambda name, ckpt: str(run_folder(str(name), ckpt)), use_cache=True, replace=True
-    )
-    OmegaConf.register_new_resolver("new_folder", new_folder, use_cache=True, replace=True)
-    OmegaConf.register_new_resolver("job_devices", _job_devices, replace=True)
     return options
 
 
@@ -193,24 +204,34 @@ def launch(application: Application, options: Namespace, job: Job, quiet: bool =
 
     @hydra.main(version_base="1.3", config_path=str(resource_folder("conf")), config_name=application.command)
     def run(config: DictConfig) -> None:
-        if failure := _run(application, config, [*options.flags, *options.overrides], job, quiet):
+        if failure := _run_job(application, config, [*options.flags, *options.overrides], job, quiet):
             failures.append(failure)
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # raise errors here instead of printing them there
     overrides = list(options.overrides)
     if quiet:
         overrides += ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=stdout"]
-    script = sys.argv[0]
-    sys.argv = [script, *overrides, *options.flags]
     try:
-        run()
+        with _command_line(*overrides, *options.flags):
+            run()
     except (HydraException, OmegaConfBaseException) as error:
         raise find_cause(error) or config_error(application, error) from error
     if failures:
         raise failures[0]
 
 
-def _run(
+@contextmanager
+def _command_line(*arguments: str) -> Iterator[None]:
+    """Within it, `sys.argv` holds these arguments: Hydra and Lightning read them there."""
+    before = sys.argv
+    sys.argv = [before[0], *arguments]
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+def _run_job(
     application: Application,
     config: DictConfig,
     arguments: list[str],
@@ -221,16 +242,16 @@ def _run(
     hydra_config = HydraConfig.get()
     overrides = list(hydra_config.overrides.task)
     sweeping = hydra_config.mode == RunMode.MULTIRUN
-    # Lightning starts its other processes (trainer=ddp) with these arguments.
-    sys.argv = [sys.argv[0], application.command, *(overrides if sweeping else arguments)]
+    again = overrides if sweeping else arguments  # what Lightning starts its other processes (trainer=ddp) with
     try:
         check_config(application, config)
-        text = job(config, Path(hydra_config.runtime.output_dir))
+        with _command_line(application.command, *again):
+            text = job(config, Path(hydra_config.runtime.output_dir))
     except Interrupted as stop:
         if not quiet:
-            again = shlex.join(override for override in overrides if not override.startswith("ckpt_path="))
-            how = f"go on with: fst {application.command} {again} ckpt_path=last"
-            print(f"{stop}; {how if stop.step else 'nothing was to be saved yet'}")
+            same = shlex.join(override for override in overrides if not override.startswith("ckpt_path="))
+            how = f"continue with: fst {application.command} {same} ckpt_path=last"
+            print(f"{stop}; {how if stop.step else 'there was nothing to save yet'}")
         if sweeping:
             raise
         return stop
@@ -268,14 +289,6 @@ def config_error(application: Application, error: Exception) -> UserError:
             f"{show(found[1])}: several values; -m does a run for each, {show(f'{key}=[{value}]')} is a list"
         )
     return UserError(show(text, 200))
-
-
-def _job_devices() -> int | list[int]:
-    """Lightning's `devices` for one job of a sweep: the jobs take the GPUs in turn."""
-    started = HydraConfig.initialized() and not OmegaConf.is_missing(HydraConfig.get().job, "num")
-    number = HydraConfig.get().job.num if started else 0
-    count = torch.cuda.device_count()
-    return [number % count] if count else 1
 
 
 def _refuse_nothing(override: str) -> None:

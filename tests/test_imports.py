@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
     ("errors", "files", "hardware", "resources", "signals"),
     ("networks", "images"),
-    ("hydra_app", "menu", "schemas", "values", "typed", "checkpoints", "style_file", "perceptual"),
+    ("hydra_app", "menu", "schemas", "rules", "values", "typed", "checkpoints", "style_file", "perceptual"),
     ("training", "inference"),
     ("study",),
     ("cli",),

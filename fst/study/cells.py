@@ -88,7 +88,7 @@ class Compare:
     train_steps: Count
     photos: Photos | None
     weights: JudgeWeights
-    layers: list[Text] | None
+    layer_sets: list[Text] | None
     config_dir: str | None
     device: Device
     seed: Seed
@@ -100,14 +100,16 @@ COMPARE = Application("compare", Compare, "fst compare study=recipes content=PHO
 
 
 def cells_of(config: DictConfig) -> list[Cell]:
-    """The cells of the study, or one for each of the layer sets in `layers`.
+    """The cells of the study, or one for each of the layer sets in `layer_sets`.
 
     Raises:
         UserError: the study has none, or two of the same name.
     """
     study: Any = OmegaConf.to_container(config.study, resolve=True)
     shared = {key: study[key] for key in ("task", "init") if key in study}
-    rows = study["cells"] if config.layers is None else [{"name": name, "layers": name} for name in config.layers]
+    rows = (
+        study["cells"] if config.layer_sets is None else [{"name": name, "layers": name} for name in config.layer_sets]
+    )
     if not rows:
         raise UserError(f"study {config.name} has no cells; name layer sets: fst compare layers=johnson,gatys …")
     cells = msgspec.convert([shared | row for row in rows], list[Cell])

@@ -159,9 +159,9 @@ def _plan(options: Namespace) -> tuple[DictConfig, dict[Cell, Path]]:
 
 
 def _as_list(argument: str) -> str:
-    """`layers=a,b` as `layers=[a,b]`: of other commands a choice in a group, here a list of layer sets."""
+    """`layers=a,b` as `layer_sets=[a,b]`: for Hydra `layers` is a group, with one choice."""
     key, _, value = argument.partition("=")
-    return f"layers=[{value.strip('[]')}]" if key == "layers" else argument
+    return f"layer_sets=[{value.strip('[]')}]" if key == "layers" else argument
 
 
 def main(arguments: list[str]) -> None:

@@ -134,7 +134,7 @@ def test_cells_can_run_in_several_processes(small: list[str], capsys: pytest.Cap
         (["study=nothing"], "study=nothing: no such choice; there are fast_sets, init"),
         (["layers=johnson,nothing"], "cell nothing: layers=nothing: no such choice; there are deep, gatys"),
         (["layers=johnson,johnson"], "two cells have the same name"),
-        (["study.cells=[{name: a, depth: 3}]"], r"study.cells\[0\].depth=3: no such key; there are name, layers"),
+        (["study.cells=[{name: a, depth: 3}]"], r"study.cells\[0\].depth=3: no such key; there are name, role, layers"),
         (["study.cells=[{name: a, layers: deep, method: magic}]"], "method=magic: it can be slow or fast"),
         (["study.cells=[{name: a, style: [conv1_1], method: fast}]"], "cell a: a fast one needs `layers: NAME`"),
     ],

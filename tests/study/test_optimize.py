@@ -124,7 +124,7 @@ def test_a_stopped_and_resumed_run_equals_the_uninterrupted(
     monkeypatch.setattr(PerceptualLoss, "forward", measure_and_signal)
     with pytest.raises(Interrupted):
         main([*small, "name=broken"])
-    assert "go on with: fst optimize" in capsys.readouterr().out
+    assert "continue with: fst optimize" in capsys.readouterr().out
     assert [path.stem for path in results()] == ["straight"]
     main([*small, "name=broken", "ckpt_path=last"])
     broken, straight = (path.read_bytes() for path in results())

@@ -212,7 +212,7 @@ def test_a_signal_to_the_whole_group_saves_and_says_how_to_go_on(number: signal.
     os.killpg(process.pid, number)  # terminals and job managers signal the workers, too
     printed, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number, errors
-    assert re.search(rf"stopped by {number.name} at step \d+; go on with: fst train .* ckpt_path=last", printed)
+    assert re.search(rf"stopped by {number.name} at step \d+; continue with: fst train .* ckpt_path=last", printed)
     assert "Traceback" not in errors
     assert "Error" not in errors
 
