@@ -1,4 +1,4 @@
-"""The cells of a study: what it says of them, their configurations, and where their results lie."""
+"""The cells of a study: their definition, the configuration of each, and where its results lie."""
 
 import hashlib
 import re
@@ -103,13 +103,13 @@ def cells_of(config: DictConfig) -> list[Cell]:
     """The cells of the study, or one for each of the layer sets in `layer_sets`.
 
     Raises:
-        UserError: the study has none, or two of the same name.
+        UserError: the study has no cells, or two of the same name.
     """
     study: Any = OmegaConf.to_container(config.study, resolve=True)
     shared = {key: study[key] for key in ("task", "init") if key in study}
-    rows = (
-        study["cells"] if config.layer_sets is None else [{"name": name, "layers": name} for name in config.layer_sets]
-    )
+    rows = study["cells"]
+    if config.layer_sets is not None:
+        rows = [{"name": name, "layers": name} for name in config.layer_sets]
     if not rows:
         raise UserError(f"study {config.name} has no cells; name layer sets: fst compare layers=johnson,gatys …")
     cells = msgspec.convert([shared | row for row in rows], list[Cell])
@@ -122,7 +122,7 @@ def cells_of(config: DictConfig) -> list[Cell]:
 
 
 def check_cell(config: DictConfig, cell: Cell) -> None:
-    """Refuse a cell that neither `fst optimize` nor `fst train` could do.
+    """Refuse a cell whose configuration `fst optimize` or `fst train` would refuse.
 
     Raises:
         UserError: the cell's name, and what is wrong with it.
@@ -143,7 +143,7 @@ def check_cell(config: DictConfig, cell: Cell) -> None:
 
 
 def slow_config(config: DictConfig, cell: Cell) -> DictConfig:
-    """The configuration of `fst optimize` for a cell; of a fast one, whose loss its picture is measured by."""
+    """The configuration of `fst optimize` for a cell. A fast cell's picture is measured with the loss in it."""
     groups = {"layers": cell.layers, "loss_network": cell.network}
     overrides = [f"{group}={choice}" for group, choice in groups.items() if choice is not None]
     composed = compose("optimize", [*overrides, "logger=none", *_search(config)])
@@ -154,8 +154,8 @@ def slow_config(config: DictConfig, cell: Cell) -> DictConfig:
         for key in ("size", "steps", "device", "seed"):
             composed[key] = config[key]
         composed.task, composed.init, composed.name, composed.every = cell.task, cell.init, "picture", 20
-        if (judged := composed.loss_network.architecture) in config.weights:
-            composed.loss_network.weights = config.weights[judged]
+        network = composed.loss_network
+        network.weights = config.weights.get(network.architecture, network.weights)
         if cell.style_weight is not None:
             composed.loss.weights.style = cell.style_weight
         if cell.reduction is not None:
@@ -166,7 +166,7 @@ def slow_config(config: DictConfig, cell: Cell) -> DictConfig:
 
 
 def fast_overrides(config: DictConfig, cell: Cell) -> list[str]:
-    """What `fst train` is told for a fast cell, so that it trains with the loss of its slow counterpart."""
+    """The arguments of `fst train` for a fast cell: it trains with the loss of the slow cell with the same layers."""
     network = slow_config(config, cell).loss_network
     device, _, number = config.device.partition(":")
     overrides = {
@@ -187,14 +187,13 @@ def fast_overrides(config: DictConfig, cell: Cell) -> list[str]:
         "trainer.devices": [int(number)] if number else None,
         "seed": config.seed,
     }
-    given = {key: value for key, value in overrides.items() if value is not None}
-    return [f"{key}={quote(value) if isinstance(value, str) else value}" for key, value in given.items()] + _search(
-        config
-    )
+    quoted = {key: quote(value) if isinstance(value, str) else value for key, value in overrides.items()}
+    return [f"{key}={value}" for key, value in quoted.items() if value is not None] + _search(config)
 
 
 def cell_folder(config: DictConfig, cell: Cell) -> Path:
-    """Where a cell's picture and numbers lie: another configuration has another place, so that nothing stale is found.
+    """The folder of a cell's picture and numbers. Its name depends on the whole configuration, so that results of
+    another one are not taken for this one's.
 
     Raises:
         HydraException, OmegaConfBaseException: the cell cannot be composed.
@@ -204,7 +203,7 @@ def cell_folder(config: DictConfig, cell: Cell) -> Path:
 
 
 def style_folder(config: DictConfig, cell: Cell) -> Path:
-    """Where a fast cell's network is trained: one for all photos that it is shown."""
+    """The folder in which a fast cell's network is trained; the same for all content images."""
     return _place(config, "styles", cell, compose("train", fast_overrides(config, cell)))
 
 

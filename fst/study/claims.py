@@ -29,7 +29,7 @@ def deeper_layers_lose_pixels(done: Results) -> str:
     """Each cell reconstructs a photo from one layer, in order of depth (Gatys et al. 2016, figure 1)."""
 
     def error(result: Result) -> float:
-        return result["yardstick"]["content"]["relu1_1"]
+        return result["errors"]["content"]["relu1_1"]
 
     steps = _pairs(done)
     rises = sum(error(deeper) > error(result) for result, deeper in steps)
@@ -167,7 +167,7 @@ def _set(result: Result) -> str:
 
 def _mean(result: Result, term: str) -> float:
     """Mean error over all layers of VGG19."""
-    errors = list(result["yardstick"][term].values())
+    errors = list(result["errors"][term].values())
     return sum(errors) / len(errors)
 
 

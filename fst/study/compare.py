@@ -1,5 +1,5 @@
-"""Layer sets side by side, `fst compare`: each cell of a study is one picture, all are measured with one yardstick, the
-relative errors at every layer of VGG19, and one page shows them."""
+"""`fst compare`: layer sets side by side on one page. Each cell of a study is one picture; all are measured alike, by
+their relative errors at each layer of VGG19."""
 
 import dataclasses
 import json
@@ -41,11 +41,11 @@ from fst.training.module import build_loss, read_style_image
 
 log = logging.getLogger(__name__)
 
-JUDGE = "vgg19"
+JUDGE = "vgg19"  # the loss network that measures all pictures
 
 
 def run_cell(config: DictConfig, cell: Cell) -> str:
-    """Do a cell that is not done yet; a failure is noted for the page and spoils no other."""
+    """Do a cell that is not done yet. If it fails, the page says so, and the other cells are done all the same."""
     folder = cell_folder(config, cell)
     if (folder / "cell.json").exists():
         return f"{cell.name}: done before"
@@ -54,11 +54,11 @@ def run_cell(config: DictConfig, cell: Cell) -> str:
         make = _fast if cell.method == "fast" else _slow
         document |= make(config, cell, folder)
         picture = read_tensor(folder / document["picture"])
-        document["yardstick"] = measure(config, picture)
+        document["errors"] = measure(config, picture)
         if cell.gradients:
             document["gradient_difference"] = gradient_difference(slow_config(config, cell), picture)
     except Interrupted as stop:
-        raise KeyboardInterrupt from stop  # all cells stop; the same command goes on
+        raise KeyboardInterrupt from stop  # all cells stop; the same command continues
     except Exception as error:
         reason = str(find_cause(error) or f"{type(error).__name__}: {error}")
         write_atomically(folder / "failed.json", json.dumps(document | {"failed": reason}).encode())
@@ -90,7 +90,7 @@ def _fast(config: DictConfig, cell: Cell, folder: Path) -> dict[str, Any]:
 
 @contextmanager
 def _clock(folder: Path) -> Iterator[None]:
-    """Adds the time within to that of the interrupted runs before."""
+    """Adds the time spent within it to that of earlier, interrupted runs."""
     before, start = _seconds(folder), time.perf_counter()
     try:
         yield
@@ -105,7 +105,8 @@ def _seconds(folder: Path) -> float:
 
 @torch.no_grad()
 def measure(config: DictConfig, picture: torch.Tensor) -> dict[str, dict[str, float]]:
-    """Relative content and style error of a picture at every ReLU of VGG19; content only where the sizes agree."""
+    """Relative content and style errors of a `(1, 3, H, W)` picture at each ReLU of VGG19, by layer; no content errors
+    if it is not of the content image's size."""
     layers = {layer.name: 1.0 for layer in layer_table(JUDGE) if layer.kind == "relu"}
     network = LossNetwork(JUDGE, layers, config.weights[JUDGE])
     device = pick_device(config.device)
@@ -120,11 +121,12 @@ def measure(config: DictConfig, picture: torch.Tensor) -> dict[str, dict[str, fl
 
 
 def gradient_difference(config: DictConfig, picture: torch.Tensor) -> float:
-    """How far two backward passes, of content and of style, are from one of their sum: `‖joint − separate‖ / ‖joint‖`.
+    """Relative difference of the gradients of a joint backward pass and of separate ones, for content and for style:
+    `‖joint − separate‖ / ‖joint‖`.
 
     Args:
         config: of `fst optimize`.
-        picture: where to take the gradients, `(1, 3, H, W)`.
+        picture: `(1, 3, H, W)`; the gradients are taken there.
     """
     device = pick_device(config.device)
     loss = build_loss(config, read_style_image(config)).to(device)
@@ -140,15 +142,14 @@ def gradient_difference(config: DictConfig, picture: torch.Tensor) -> float:
 
 
 def read_result(cell: Cell, folder: Path) -> dict[str, Any]:
-    """What is known of a cell: its document, its failure's, or that it was not done."""
+    """The result of a cell: its numbers, or `failed` with the reason. `folder` is where it lies."""
     path = next((folder / name for name in ("cell.json", "failed.json") if (folder / name).exists()), None)
     document = json.loads(path.read_text()) if path else {"cell": dataclasses.asdict(cell), "failed": "not done"}
     return document | {"folder": str(folder)}
 
 
 def _plan(options: Namespace) -> tuple[DictConfig, dict[Cell, Path]]:
-    """The study and where each cell's result will lie; every configuration is composed and checked, so that mistakes
-    come first."""
+    """The study, and the folder of each cell; all configurations are checked before the first cell starts."""
     with composing(COMPARE):
         config = compose_config(COMPARE, options.overrides)
         check_config(COMPARE, config)
@@ -174,12 +175,12 @@ def main(arguments: list[str]) -> None:
     own = any(argument.startswith("layers=") for argument in arguments)
     study = ["study=mine"] if own and not any(argument.startswith("study=") for argument in arguments) else []
     options = read_arguments(COMPARE, [*study, *map(_as_list, arguments)])
-    if options.config_dir is not None:  # for the configurations that are composed within this one, too
+    if options.config_dir is not None:  # the cells' configurations are composed with it as well
         options.overrides.append(f"config_dir={quote(Path(options.config_dir).resolve())}")
     if show_configuration(COMPARE, options):
         return
     if options.multirun:
-        raise UserError("-m: fst compare does a job for each cell of a study anyway; give each key one value")
+        raise UserError("-m: fst compare already runs a job for each cell of a study; give each key one value")
     config, folders = _plan(options)
     chosen = range(len(folders)) if config.cell is None else [config.cell]
     options.flags += ["--multirun"]

@@ -1,4 +1,4 @@
-"""What a study leaves behind: one self-contained HTML page, its numbers as JSON, and the same for TensorBoard."""
+"""The report of a study: one self-contained HTML page, the numbers as JSON, and the same for TensorBoard."""
 
 import base64
 import json
@@ -23,7 +23,7 @@ def write_report(config: DictConfig, results: Results, folder: Path) -> Path:
     """Write `NAME.html`, `NAME.json` and the folder `tensorboard` of a study.
 
     Args:
-        results: of the cells, as `fst.study.compare.read_result` finds them.
+        results: of the cells, as `fst.study.compare.read_result` returns them.
 
     Returns:
         The page's path.
@@ -40,7 +40,10 @@ def write_report(config: DictConfig, results: Results, folder: Path) -> Path:
         expect=config.study.expect,
         verdict=document["verdict"],
         columns=config.study.get("columns", 0),
-        sources=[("photo", inline(config.content)), ("painting", inline(find_style_image(config.style.image)))],
+        sources=[
+            ("content image", inline(config.content)),
+            ("style image", inline(find_style_image(config.style.image))),
+        ],
         cells=[show(result) for result in results],
         size=config.size,
         steps=config.steps,
@@ -52,7 +55,7 @@ def write_report(config: DictConfig, results: Results, folder: Path) -> Path:
 
 def write_events(results: Results, folder: Path) -> None:
     """A TensorBoard run for each cell: its picture, objective and seconds, and its relative errors as curves over the
-    depth of the judge, step 1 for relu1_1 to 16 for relu5_4."""
+    layers of VGG19, from step 1 (relu1_1) to 16 (relu5_4)."""
     shutil.rmtree(folder, ignore_errors=True)
     for result in results:
         if "failed" in result:
@@ -61,13 +64,13 @@ def write_events(results: Results, folder: Path) -> None:
             writer.add_image("picture", read_tensor(Path(result["folder"], result["picture"]))[0])
             writer.add_scalar("objective", result["terms"]["loss"])
             writer.add_scalar("seconds", result["seconds"])
-            for term, errors in result["yardstick"].items():
+            for term, errors in result["errors"].items():
                 for depth, error in enumerate(errors.values(), 1):
                     writer.add_scalar(f"error over depth/{term}", error, depth)
 
 
 def show(result: Result) -> dict[str, Any]:
-    """What the template shows of a cell."""
+    """A cell's values for the template."""
     cell = result["cell"]
     said = {"name": cell["name"], "failed": result.get("failed"), "fast": cell["method"] == "fast"}
     if said["failed"]:
@@ -85,7 +88,7 @@ def show(result: Result) -> dict[str, Any]:
                 "mean": sum(errors.values()) / len(errors),
                 "bars": [(layer, error, colour(error)) for layer, error in errors.items()],
             }
-            for term, errors in result["yardstick"].items()
+            for term, errors in result["errors"].items()
         },
     }
 
@@ -98,7 +101,7 @@ def inline(path: str | Path) -> str:
 
 
 def colour(error: float) -> str:
-    """Dark blue for small errors, over green, to yellow for large ones, on a logarithmic scale."""
+    """A CSS colour for a relative error: dark blue for small ones, green, then yellow for large ones (log scale)."""
     low, high = (math.log(bound) for bound in _RANGE)
     share = min(1.0, max(0.0, (math.log(max(error, 1e-9)) - low) / (high - low)))
     return f"hsl({250 - 195 * share:.0f} 55% {22 + 53 * share:.0f}%)"

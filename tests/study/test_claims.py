@@ -10,10 +10,10 @@ from fst.study.claims import CLAIMS, verdict
 
 
 def cell(name: str, style: float = 0.1, content: float = 0.1, loss: float = 1.0, **more: Any) -> dict:
-    yardstick = {"style": {"relu1_1": style}, "content": {"relu1_1": content}}
+    errors = {"style": {"relu1_1": style}, "content": {"relu1_1": content}}
     network = {"loss_network": {"architecture": more.pop("network", "vgg19")}}
     known = {"name": name, "role": None, "layers": name, "reduction": None}
-    return {"cell": known | more, "yardstick": yardstick, "terms": {"loss": loss}, "config": network}
+    return {"cell": known | more, "errors": errors, "terms": {"loss": loss}, "config": network}
 
 
 FAILED = {"cell": {"name": "x"}, "failed": "y"}

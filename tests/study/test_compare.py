@@ -46,7 +46,7 @@ def test_every_study_runs_and_its_page_holds_every_cell(study: str, small: list[
     cells = OmegaConf.load(resource_folder("conf") / "study" / f"{study}.yaml").cells
     assert [result["cell"]["name"] for result in document["cells"]] == [cell.name for cell in cells]
     assert not any("failed" in result for result in document["cells"])
-    assert all(len(result["yardstick"]["style"]) == 16 for result in document["cells"])
+    assert all(len(result["errors"]["style"]) == 16 for result in document["cells"])
     assert document["verdict"]
     page = Path("outputs/compare", study, f"{study}.html").read_text()
     assert page.count("<figure>") == len(cells) + 2
@@ -61,7 +61,7 @@ def test_tensorboard_has_the_same_summary(small: list[str]) -> None:
         events = runs.pop(Path(result["folder"]).name)
         assert events.Tags()["images"] == ["picture"]
         assert events.Scalars("objective")[0].value == pytest.approx(result["terms"]["loss"])
-        for term, errors in result["yardstick"].items():
+        for term, errors in result["errors"].items():
             curve = events.Scalars(f"error over depth/{term}")
             assert [event.step for event in curve] == list(range(1, 17))
             assert [event.value for event in curve] == pytest.approx(list(errors.values()))
