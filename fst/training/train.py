@@ -30,7 +30,7 @@ from fst.signals import Interrupted
 from fst.style_file import BUNDLED, SUFFIX, StyleInfo, find_style, load_style, save_style
 from fst.training.callbacks import GracefulStop, ImageLogger, ProgressBar, WholeCheckpoints
 from fst.training.curves import Curves
-from fst.training.data.folder import CropDataModule
+from fst.training.data.crops import CropDataModule
 from fst.training.module import StyleTransferModule, build_loss, read_style_image
 from fst.training.record import RECORD, Record
 
