@@ -26,7 +26,7 @@ from fst.errors import UserError
 from fst.resources import resource_folder
 from fst.training.train import main as train
 
-STEPS = 20
+STEPS = 12
 TINY = [
     f"style.image={resource_folder('checkpoints') / 'pictures' / 'woodcut_sea.jpg'}",
     *("style.size=48", "loss_network.weights=random", "model.width=4", "model.blocks=1"),

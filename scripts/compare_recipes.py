@@ -11,19 +11,15 @@ a stopped comparison goes on; the table and the curves are drawn anew from all f
 import argparse
 import itertools
 import json
-import os
 import re
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import mean
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tqdm import tqdm
 
-from fst.checkpoints import checkpoint_of
 from fst.files import write_atomically
+from fst.study.fast import train
 
 BASELINE = "Adam constant 1e-3"
 UNCLIPPED = ["trainer.gradient_clip_val=null"]
@@ -69,25 +65,16 @@ def pictures_of(recipe: str, budget: int) -> int:
 
 def run(recipe: str, seed: int, arguments: argparse.Namespace) -> None:
     folder = run_folder(recipe, seed, arguments)
-    if curve_of(folder):
-        return
     overrides = RECIPES[recipe][1]
     batch = next((int(o.split("=")[1]) for o in overrides if o.startswith("data.batch_size=")), 4)
     steps = pictures_of(recipe, arguments.pictures) // batch
-    command = [
-        *(sys.executable, "-m", "fst.cli", "train", "name=recipe", f"hydra.run.dir={folder}", f"seed={seed}"),
+    shared = [
+        *("name=recipe", f"seed={seed}"),
         *(f"style.image={arguments.style}", f"style.size={2 * arguments.size}", f"data.size={arguments.size}"),
         *(f"data.root={arguments.photos}", f"data.val_root={arguments.val}", "data.val_count=24", "data.workers=0"),
         *(f"trainer.max_steps={steps}", f"val_every={steps // _POINTS}", f"checkpoint_every={steps // _POINTS}"),
-        *overrides,
-        *arguments.overrides,
     ]
-    if checkpoint := checkpoint_of(folder):  # it was stopped
-        command.append(f"ckpt_path={checkpoint}")
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "output.txt").open("a") as output:
-        environment = os.environ | {"OMP_NUM_THREADS": str(arguments.threads)}
-        subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=True, env=environment)
+    train([*shared, *overrides, *arguments.overrides], folder, folder / "train.log")
 
 
 def run_folder(recipe: str, seed: int, arguments: argparse.Namespace) -> Path:
@@ -156,15 +143,10 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=8000, help="the baseline's; default 8000")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="default 0 1")
     parser.add_argument("--only", nargs="+", choices=RECIPES, default=list(RECIPES), metavar="NAME", help="recipes")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time; default 1")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each run; default all")
     parser.add_argument("--overrides", nargs="+", default=[], help="of fst train, for all runs")
     arguments = parser.parse_args()
-    todo = list(itertools.product(arguments.seeds, arguments.only))
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        runs = [pool.submit(run, recipe, seed, arguments) for seed, recipe in todo]
-        for done in tqdm(runs, unit="run"):
-            done.result()
+    for seed, recipe in tqdm(list(itertools.product(arguments.seeds, arguments.only)), unit="run"):
+        run(recipe, seed, arguments)
     report(arguments)
 
 

@@ -36,7 +36,8 @@ from fst.images import find_images, from_uint8, read_image, read_tensor
 from fst.networks.vgg import LossNetwork, layer_table
 from fst.perceptual import gram_matrix
 from fst.style_file import load_style
-from fst.training.data.folder import PhotoDataset, random_crop
+from fst.training.data.crops import random_crop
+from fst.training.data.folder import PhotoDataset
 from fst.training.module import learning_rate_factor
 
 STUDENT = "compact"

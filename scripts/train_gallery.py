@@ -6,15 +6,14 @@ It resumes: a style that is there is left alone, and a run that was stopped goes
 """
 
 import argparse
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
 
-from fst.checkpoints import checkpoint_of
+from fst.hydra_app import quote
 from fst.images import find_images
-from fst.style_file import SUFFIX, find_style, load_style, save_style
+from fst.study.fast import train
+from fst.style_file import SUFFIX, load_style, save_style
 
 # Imitates the full network's pictures at first, which takes no loss network: more steps in the same time.
 LIGHT = ["teacher.style=the_scream", "init_from=null", "data.size=192", "trainer.max_steps=1500"]
@@ -35,23 +34,6 @@ STYLES: dict[str, list[str]] = {
 }
 
 
-def train(name: str, painting: Path, overrides: list[str]) -> Path:
-    """The style file of a finished run of that name."""
-    command = [
-        sys.executable,
-        "-m",
-        "fst.cli",
-        "train",
-        "experiment=gallery",
-        f"name={name}",
-        f"style.image={painting}",
-    ]
-    if any(checkpoint_of(run) for run in Path("outputs", name).glob("*")):
-        overrides = [*overrides, "ckpt_path=last"]
-    subprocess.run([*command, *overrides], check=True)
-    return find_style(name)  # the newest below outputs/
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where the styles go")
@@ -68,7 +50,8 @@ def main() -> None:
             print(f"{target} is there")
             continue
         (painting,) = (path for path in find_images(arguments.paintings) if name.startswith(path.stem))
-        network, info = load_style(train(name, painting, [*photos, *STYLES[name], *arguments.overrides]))
+        own = ["experiment=gallery", f"name={name}", f"style.image={quote(painting)}", *STYLES[name]]
+        network, info = load_style(train([*own, *photos, *arguments.overrides], Path("outputs", name, "gallery")))
         save_style(target, network, info, torch.float16)
 
 

@@ -216,11 +216,11 @@ def test_all_values_of_a_sweep_are_checked_before_the_first_runs(command: list[s
 def test_ones_own_data_and_logger_take_what_their_classes_take(command: list[str]) -> None:
     Path("mine/data").mkdir(parents=True)
     Path("mine/data/own.yaml").write_text(
-        "_target_: fst.training.data.folder.CropDataModule\nsize: 32\nbatch_size: 2\nlimit: 3\n"
+        "_target_: fst.training.data.crops.CropDataModule\nsize: 32\nbatch_size: 2\nlimit: 3\n"
     )
     outcome = run([*command[:2], "--config-dir", "mine", "data=own", "loss_network.weights=random"])
     assert (
-        "data.limit=3: no such key of fst.training.data.folder.CropDataModule; there are batch_size, size, workers"
+        "data.limit=3: no such key of fst.training.data.crops.CropDataModule; there are batch_size, size, workers"
         in outcome.err
     )
 

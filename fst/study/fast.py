@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -17,36 +18,41 @@ from fst.inference.stylizer import Stylizer
 from fst.signals import StopRequest
 from fst.training.module import build_loss, read_style_image
 
-_LOG = "train.log"
 
+def train(overrides: Sequence[str], folder: Path, log: Path | None = None) -> Path:
+    """Run `fst train` in a process of its own, with all its files in `folder`.
 
-def train(overrides: Sequence[str], folder: Path) -> Path:
-    """`fst train` with all it writes in `folder`: once, and where it was stopped it goes on.
+    A run that was stopped is resumed; a finished one is not run again.
+
+    Args:
+        log: a file for what it prints; `None` for the terminal.
 
     Returns:
         The style file's path.
 
     Raises:
-        RunError: it failed; the line it failed with.
+        RunError: it failed; with the last line of its log.
         KeyboardInterrupt: stopped by a signal, after its checkpoint was written.
     """
     if not (styles := sorted(folder.glob("*.safetensors"))):
         checkpoint = checkpoint_of(folder)
-        again = [f"ckpt_path={quote(checkpoint)}"] if checkpoint else []
-        _run(["train", *overrides, f"hydra.run.dir={quote(folder)}", *again], folder / _LOG)
+        resume = [f"ckpt_path={quote(checkpoint)}"] if checkpoint else []
+        _run(["train", *overrides, f"hydra.run.dir={quote(folder)}", *resume], log)
         styles = sorted(folder.glob("*.safetensors"))
     return styles[0]
 
 
-def _run(arguments: Sequence[str], log: Path) -> None:
-    """`fst`, with all it says in `log`."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "fst.cli", *arguments]
-    # In a session of its own Ctrl-C does not reach it twice: a second signal would end it before it has saved.
+def _run(arguments: Sequence[str], log: Path | None) -> None:
+    """Run `fst` with these arguments."""
+    if log:
+        log.parent.mkdir(parents=True, exist_ok=True)
+    # In a session of its own it gets Ctrl-C only once, from here: a second signal would end it before it has saved.
     with (
         StopRequest() as request,
-        log.open("wb") as out,
-        subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True) as process,
+        log.open("wb") if log else nullcontext() as out,
+        subprocess.Popen(
+            [sys.executable, "-m", "fst.cli", *arguments], stdout=out, stderr=out, start_new_session=True
+        ) as process,
     ):
         while process.poll() is None:
             time.sleep(0.1)
@@ -56,8 +62,8 @@ def _run(arguments: Sequence[str], log: Path) -> None:
     if request.signal:
         raise KeyboardInterrupt
     if process.returncode:
-        last = log.read_text(errors="replace").splitlines()[-1:]
-        raise RunError(f"{''.join(last).removeprefix('fst: ') or 'fst train failed'} ({log})")
+        last = log.read_text(errors="replace").splitlines()[-1:] if log else []
+        raise RunError(f"{''.join(last).removeprefix('fst: ') or 'fst train failed'} ({log or process.returncode})")
 
 
 @torch.no_grad()

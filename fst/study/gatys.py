@@ -1,5 +1,6 @@
 """The slow method (Gatys et al. 2016): the picture itself is optimised against the perceptual loss."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ ALGORITHMS = ("lbfgs", "adam")
 
 @dataclass(frozen=True)
 class Step:
-    """What is known after an iteration: its number from 1 up, the terms before it, the picture after it."""
+    """One iteration: its number, counted from 1, the terms before it, and the picture after it."""
 
     iteration: int
     terms: dict[str, float]
@@ -28,16 +29,20 @@ class Step:
 class Optimization:
     """An endless iterator over the iterations of the slow method on one `(1, 3, H, W)` picture in [0, 1].
 
-    The loss sees the picture clamped to [0, 1], and the pixels are put there after each iteration, so that one at the
-    edge can come back: the objective is the same before and after. L-BFGS has learning rate 1, as in the
-    released code of Gatys et al., and a strong Wolfe line search, with which the objective never rises.
+    The loss sees the pixels clamped to [0, 1], and they are clamped for good after each iteration: the value that a
+    step ends with is the one that the next step starts from. L-BFGS has learning rate 1, as in the code released by
+    Gatys et al., and a strong Wolfe line search, with which the loss never rises.
 
     Args:
         loss: in eval mode, on the device of the pictures.
-        content: what is kept; `(1, 3, H, W)`.
+        content: the content image, `(1, 3, H, W)`.
         start: the picture to begin with, of the same size.
         algorithm: `lbfgs` or `adam`.
-        lr: of Adam.
+        lr: the learning rate of Adam.
+
+    Raises:
+        UserError: there is no such algorithm.
+        RunError: on `next`, when the loss is NaN or infinite.
     """
 
     def __init__(
@@ -52,16 +57,16 @@ class Optimization:
             raise UserError(f"algorithm is '{algorithm}'; it can be {' or '.join(ALGORITHMS)}")
         self.loss = loss
         self.targets = loss.content_targets(content)
-        self.pixels = start.clone(memory_format=torch.contiguous_format).requires_grad_()  # as L-BFGS wants it
+        self.pixels = start.clone(memory_format=torch.contiguous_format).requires_grad_()  # L-BFGS flattens by view
         self.iteration = 0
-        self._seen: tuple[Tensor, Tensor, dict[str, Tensor]] | None = None
+        self._last: tuple[Tensor, dict[str, Tensor], Tensor] | None = None  # a picture, its terms and its gradient
         self.optimizer: torch.optim.Optimizer = (
             torch.optim.Adam([self.pixels], lr)
             if algorithm == "adam"
             else torch.optim.LBFGS(
                 [self.pixels],
                 max_iter=1,
-                max_eval=26,  # a look and the line search's 25; the default is one look, which leaves no search at all
+                max_eval=26,  # one, and 25 for the line search; the default of 1.25 * max_iter leaves it none
                 history_size=100,
                 line_search_fn="strong_wolfe",
             )
@@ -71,41 +76,39 @@ class Optimization:
         return self
 
     def __next__(self) -> Step:
-        terms: dict[str, Tensor] = {}
-
-        def closure() -> float:
-            gradient, found = self._look()
-            terms.update(terms or found)  # those of the first look
-            # Outside the range the loss is flat. A pixel at the edge that wants out stays: counted in, it would promise
-            # the line search what cannot be had.
-            pixels = self.pixels.detach()
-            out = ((pixels <= 0) & ((gradient > 0) | (pixels < 0))) | ((pixels >= 1) & ((gradient < 0) | (pixels > 1)))
-            self.pixels.grad = gradient.masked_fill(out, 0)
-            return found["loss"].item()
-
-        self.optimizer.step(closure)
+        terms, _ = self._evaluate()
+        values = dict(zip(terms, torch.stack(list(terms.values())).tolist(), strict=True))  # one transfer for all
+        if not math.isfinite(values["loss"]):
+            raise RunError(f"the loss is {values['loss']} at iteration {self.iteration}; try precision=float32")
+        self.optimizer.step(self._closure)
         with torch.no_grad():
             self.pixels.clamp_(0, 1)
-        values = dict(zip(terms, torch.stack(list(terms.values())).tolist(), strict=True))
-        if not torch.isfinite(terms["loss"]):
-            raise RunError(f"the loss is {values['loss']} at iteration {self.iteration}; try precision=float32")
         self.iteration += 1
         return Step(self.iteration, values, self.pixels.detach())
 
-    def _look(self) -> tuple[Tensor, dict[str, Tensor]]:
-        """Gradient and terms of the picture in the pixels; where the last look found it, as after most line searches,
-        it is not taken again: half of the time."""
+    def _closure(self) -> float:
+        """For the optimizer: set the gradient of the pixels and return the loss."""
+        terms, gradient = self._evaluate()
+        self.pixels.grad = project_gradient(gradient, self.pixels.detach())
+        return terms["loss"].item()
+
+    def _evaluate(self) -> tuple[dict[str, Tensor], Tensor]:
+        """The terms of the clamped picture, and the gradient of the loss there, `(1, 3, H, W)`.
+
+        Most iterations begin where the line search of the one before ended. The last evaluation is kept, so that this
+        picture is not evaluated again, which halves the time.
+        """
         picture = self.pixels.detach().clamp(0, 1)
-        if self._seen is None or not torch.equal(picture, self._seen[0]):
+        if self._last is None or not torch.equal(picture, self._last[0]):
             with torch.enable_grad():
                 terms = self.loss(picture.requires_grad_(), self.targets)
                 (gradient,) = torch.autograd.grad(terms["loss"], picture)
-            self._seen = picture.detach(), gradient, {name: term.detach() for name, term in terms.items()}
-        return self._seen[1], self._seen[2]
+            self._last = picture.detach(), {name: term.detach() for name, term in terms.items()}, gradient
+        return self._last[1], self._last[2]
 
     @torch.no_grad()
     def measure(self) -> dict[str, Tensor]:
-        """The terms of the picture as it is."""
+        """The terms of the current picture."""
         return self.loss(self.pixels, self.targets)
 
     def state_dict(self) -> dict[str, Any]:
@@ -122,8 +125,24 @@ class Optimization:
         self.optimizer.load_state_dict(state["optimizer"])
 
 
+def project_gradient(gradient: Tensor, pixels: Tensor) -> Tensor:
+    """The gradient of a loss that sees the pixels clamped to [0, 1], from its gradient at the clamped pixels.
+
+    It is 0 where a pixel is outside the range, and where a step of descent would take a pixel out of it. Without this
+    the line search would expect a decrease that the clamped pixels cannot give.
+
+    >>> project_gradient(torch.tensor([1.0, -1.0, 1.0, -1.0]), torch.tensor([0.0, 0.0, 1.0, 1.0]))
+    tensor([ 0., -1.,  1.,  0.])
+    """
+    outside = (pixels < 0) | (pixels > 1)
+    leaving = ((pixels <= 0) & (gradient > 0)) | ((pixels >= 1) & (gradient < 0))
+    return gradient.masked_fill(outside | leaving, 0)
+
+
 def start_picture(init: str, content: Tensor, seed: int) -> Tensor:
-    """`content`, white `noise` of that seed (Gatys et al. 2016, section 2.2), or a picture file, at the content's size.
+    """Where to start: from `content`, from white `noise` (Gatys et al. 2016, section 2.2), or from a picture file.
+
+    The result has the size and the device of `content`, `(1, 3, H, W)`.
 
     Raises:
         UserError: the file cannot be read.
@@ -140,7 +159,7 @@ def resize(picture: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
 
 
 def pyramid(size: tuple[int, int], levels: int) -> list[tuple[int, int]]:
-    """Heights and widths from coarse to fine, each half of the next.
+    """Heights and widths from coarse to fine, each half of the next; the last is `size`.
 
     >>> pyramid((300, 401), 3)
     [(75, 100), (150, 200), (300, 401)]

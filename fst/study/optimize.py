@@ -1,8 +1,9 @@
-"""`fst optimize`: the slow method as a command, with checkpoints, curves and pictures on the way."""
+"""`fst optimize`: the slow method (Gatys et al. 2016) as a command, with checkpoints, curves and sample pictures."""
 
 import json
 import logging
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -31,6 +32,7 @@ from fst.hardware import fast_dtype, keep_large_blocks, pick_device
 from fst.hydra_app import run_application
 from fst.images import read_image, read_tensor, resize_longer_side, to_pil, to_tensor, write_image
 from fst.networks.transform import LEAST_SIDE
+from fst.perceptual import PerceptualLoss
 from fst.resources import find_style_image
 from fst.rules import check_loss
 from fst.schemas import Application, Layers, Loss, Network, NoLogger, StyleImage, Tensorboard
@@ -43,7 +45,7 @@ from fst.values import Count, Device, Name, Picture, Rate, Seed, Side, Task, Tex
 
 log = logging.getLogger(__name__)
 
-_FREE = ("steps", "every", "name", "device", "logger", "ckpt_path")  # may change when a run goes on
+_FREE = ("steps", "every", "name", "device", "logger", "ckpt_path")  # may differ when a run is resumed
 PRECISIONS = ("float32", "auto")
 
 
@@ -93,13 +95,13 @@ OPTIMIZE = Application("optimize", Optimize, "fst optimize content=PHOTO style.i
 
 
 def optimize(config: DictConfig, folder: Path) -> Path:
-    """Optimise one picture as `config` says, with everything it writes in `folder`.
+    """Optimise one picture as `config` says; all files are written to `folder`.
 
     Returns:
         The picture's path.
 
     Raises:
-        UserError: something in the configuration cannot be.
+        UserError: a value of the configuration is not possible.
         RunError: the loss became NaN or infinite.
         Interrupted: by a signal, after the checkpoint was written.
     """
@@ -107,23 +109,16 @@ def optimize(config: DictConfig, folder: Path) -> Path:
     device = pick_device(config.device)
     dtype = fast_dtype(device) if config.precision == "auto" else torch.float32
     content, style_image = _read_pictures(config)
-    sizes = pyramid((content.shape[2], content.shape[3]), config.levels)
     settings = _settings(config) | {"precision": str(dtype)}
-    state: dict[str, Any] = {"level": 0, "curve": []} if config.ckpt_path is None else _go_on(config, settings)
-    loss = build_loss(_for_task(config), style_image).to(device)
+    state: dict[str, Any] = {"level": 0, "curve": []} if config.ckpt_path is None else _read_state(config, settings)
+    loss = build_loss(_without_unused_layers(config), style_image).to(device)
     loss.loss_network.use_dtype(dtype)
     curve: list[dict[str, float]] = state["curve"]
-    init = config.init or ("content" if config.task == "transfer" else "noise")
-    picture = start_picture(init, content, config.seed)
     logger = instantiate(config.logger)
     curves = Curves(logger) if logger else None
     total = config.steps * config.levels
     with StopRequest() as request, tqdm(total=total, initial=len(curve), unit="step", dynamic_ncols=True) as bar:
-        for level in range(state["level"], config.levels):
-            goal = resize(content, sizes[level]).to(device)
-            run = Optimization(loss, goal, resize(picture, sizes[level]).to(device), config.algorithm, config.lr)
-            if "run" in state:
-                run.load_state_dict(state.pop("run"))
+        for level, run in _runs(config, loss, content, state):
             while run.iteration < config.steps:
                 step = next(run)
                 curve.append(step.terms)
@@ -134,20 +129,38 @@ def optimize(config: DictConfig, folder: Path) -> Path:
                 if len(curve) % config.every == 0 or request.signal:
                     progress = {"level": level, "curve": curve, "run": run.state_dict(), "settings": settings}
                     save_checkpoint(folder / FOLDER / LAST, progress)
-                    _show(folder / "samples" / f"{len(curve):05}.png", step.picture, curves, len(curve))
+                    _write_picture(folder / "samples" / f"{len(curve):05}.png", step.picture, curves, len(curve))
                 if request.signal:
                     raise Interrupted(request.signal, len(curve))
-            picture = run.pixels.detach()
     path = folder / f"{config.name}.png"
-    _show(path, picture, curves, len(curve))
+    _write_picture(path, run.pixels.detach(), curves, len(curve))
     terms = {name: float(term) for name, term in run.measure().items()}
     document = {"config": OmegaConf.to_container(config, resolve=True), "terms": terms, "curve": curve}
     write_atomically(path.with_suffix(".json"), json.dumps(document, indent=1).encode())
     return path
 
 
+def _runs(
+    config: DictConfig, loss: PerceptualLoss, content: Tensor, state: dict[str, Any]
+) -> Iterator[tuple[int, Optimization]]:
+    """Each level's number and optimisation, from coarse to fine, beginning at the checkpoint's `state`.
+
+    A level starts from the picture that the one before has reached when the next is asked for.
+    """
+    sizes = pyramid((content.shape[2], content.shape[3]), config.levels)
+    device = pick_device(config.device)
+    picture = start_picture(config.init or ("content" if config.task == "transfer" else "noise"), content, config.seed)
+    for level in range(state["level"], config.levels):
+        goal, start = (resize(image, sizes[level]).to(device) for image in (content, picture))
+        run = Optimization(loss, goal, start, config.algorithm, config.lr)
+        if "run" in state:
+            run.load_state_dict(state.pop("run"))
+        yield level, run
+        picture = run.pixels.detach()
+
+
 def _read_pictures(config: DictConfig) -> tuple[Tensor, Tensor]:
-    """Content and style picture; where the task needs one only, it stands for both."""
+    """Content and style image; a task that needs only one gets it as both."""
     if config.task == "texture":
         style_image = read_style_image(config)
         return to_tensor(resize_longer_side(to_pil(style_image), config.size)), style_image
@@ -155,8 +168,8 @@ def _read_pictures(config: DictConfig) -> tuple[Tensor, Tensor]:
     return content, content if config.task == "reconstruct" else read_style_image(config)
 
 
-def _for_task(config: DictConfig) -> DictConfig:
-    """Without the layers that the task does not need."""
+def _without_unused_layers(config: DictConfig) -> DictConfig:
+    """The configuration, without the layers that its task does not need."""
     config = config.copy()
     if config.task == "reconstruct":
         config.layers.style = {}
@@ -166,7 +179,7 @@ def _for_task(config: DictConfig) -> DictConfig:
 
 
 def _settings(config: DictConfig) -> dict[str, Any]:
-    """What decides the picture, flat, with what is in files in place of their paths."""
+    """All settings that decide the picture, by dotted key; a file is represented by its fingerprint."""
     plain: Any = OmegaConf.to_container(config, resolve=True)
     files = {key: Path(plain[key]) for key in ("content", "init") if plain[key]}
     files["loss_network.weights"] = Path(config.loss_network.weights)
@@ -176,8 +189,8 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     return flat_settings(plain, _FREE) | known
 
 
-def _go_on(config: DictConfig, settings: dict[str, Any]) -> dict[str, Any]:
-    """The state of the checkpoint to go on from.
+def _read_state(config: DictConfig, settings: dict[str, Any]) -> dict[str, Any]:
+    """The state of the checkpoint to resume from.
 
     Raises:
         UserError: it cannot be read, or was made with other settings.
@@ -186,13 +199,13 @@ def _go_on(config: DictConfig, settings: dict[str, Any]) -> dict[str, Any]:
     if "curve" not in state:
         raise UserError(f"ckpt_path={path}: not a checkpoint of fst optimize")
     if "settings" in state:
-        refuse_changes(path, state["settings"], settings, "others start from a picture (init=PICTURE)")
+        refuse_changes(path, state["settings"], settings, "to change them, start from a picture: init=PICTURE")
     else:
-        log.warning("%s: an older fst wrote it, without its settings; they are taken to be the same", path)
+        log.warning("%s: written by an older fst without its settings; assuming that they are the same", path)
     return state
 
 
-def _show(path: Path, picture: Tensor, curves: Curves | None, step: int) -> None:
+def _write_picture(path: Path, picture: Tensor, curves: Curves | None, step: int) -> None:
     image = to_pil(picture.cpu())
     write_image(image, path)
     if curves:

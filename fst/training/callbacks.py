@@ -3,7 +3,6 @@
 import logging
 import signal
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,9 +10,9 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins import CheckpointIO
-from pytorch_lightning.strategies import Strategy
+from pytorch_lightning.callbacks import TQDMProgressBar
+from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 from torch import Tensor
-from tqdm import tqdm
 
 from fst.checkpoints import load_checkpoint, save_checkpoint
 from fst.errors import RunError
@@ -25,102 +24,57 @@ from fst.training.record import Record
 log = logging.getLogger(__name__)
 
 
-class Reading:
-    """Scalars on their way off the device, averaged over all processes. Whoever reads them some steps later
-    finds them there: no step waits for a metric."""
+class ProgressBar(TQDMProgressBar):
+    """Lightning's progress bar, over the steps of the whole run, with the loss and the pictures per second."""
 
-    def __init__(self, scalars: Mapping[str, Tensor], strategy: Strategy) -> None:
-        stacked = torch.stack([scalar.detach().float() for scalar in scalars.values()])
-        values = strategy.reduce(stacked, reduce_op="mean")
-        assert isinstance(values, Tensor)
-        self._names = list(scalars)
-        self._values = values.to("cpu", non_blocking=values.is_cuda)
-        self._arrived = torch.cuda.Event() if values.is_cuda else None
-        if self._arrived:
-            self._arrived.record()
+    def __init__(self) -> None:
+        super().__init__()
+        self._pictures, self._since = 0, 0.0  # since the last reading of the clock
 
-    def values(self) -> dict[str, float]:
-        if self._arrived:
-            self._arrived.synchronize()
-        return dict(zip(self._names, self._values.tolist(), strict=True))
-
-
-class Progress(pl.Callback):
-    """A bar over the steps and the logger's curves: loss terms, learning rate and pictures per second, every `every`
-    steps and one such stretch late (see `Reading`)."""
-
-    def __init__(self, every: int) -> None:
-        self._every = every
-        self._reading: tuple[int, dict[str, float], Reading] | None = None
-        self._learning_rate = 0.0
-        self._bar: tqdm | None = None
-        self._validation_bar: tqdm | None = None
-        self._pictures, self._since = 0, 0.0
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._bar = tqdm(
-            total=trainer.max_steps,
-            initial=trainer.global_step,
-            desc="training",
-            unit="step",
-            disable=not trainer.is_global_zero,
-            dynamic_ncols=True,
+    def init_train_tqdm(self) -> Tqdm:
+        done, total = self.trainer.global_step, self.trainer.max_steps
+        return Tqdm(
+            desc="training", initial=done, total=total, unit="step", disable=self.is_disabled, dynamic_ncols=True
         )
+
+    def init_validation_tqdm(self) -> Tqdm:
+        return Tqdm(leave=False, disable=self.is_disabled, dynamic_ncols=True)
+
+    def on_train_start(self, *arguments: Any) -> None:
+        super().on_train_start(*arguments)
         self._restart_clock()
 
-    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        self._learning_rate = trainer.optimizers[0].param_groups[0]["lr"]  # at the end it is the next step's
+    def on_train_epoch_start(self, *_: Any) -> None:
+        """Keep the bar: Lightning would begin one for each epoch."""
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Tensor, batch_idx: int
     ) -> None:
-        assert self._bar is not None
         self._pictures += len(batch) * trainer.world_size
-        stepped = trainer.global_step - self._bar.n  # 0 while gradients are gathered from several batches
-        self._bar.update(stepped)
-        if stepped and trainer.global_step % self._every == 0:
-            self._show_reading(trainer)
-            known = {
-                "train/pictures_per_second": self._pictures / (time.perf_counter() - self._since),
-                f"lr-{type(trainer.optimizers[0]).__name__}": self._learning_rate,
-            }
-            whole = {"loss": outputs["loss"] * trainer.accumulate_grad_batches}  # Lightning has divided it
-            self._reading = (trainer.global_step, known, Reading(outputs | whole, trainer.strategy))
+        stepped = trainer.global_step - self.train_progress_bar.n  # 0 while gradients are accumulated
+        self.train_progress_bar.update(stepped)
+        if stepped and trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            pl_module.log("train/pictures_per_second", self._pictures / (time.perf_counter() - self._since))
+            self.train_progress_bar.set_postfix(self.get_metrics(trainer, pl_module))
             self._restart_clock()
 
-    def _show_reading(self, trainer: pl.Trainer) -> None:
-        if self._reading is None:
-            return
-        step, known, reading = self._reading
-        self._reading = None
-        terms = reading.values()
-        if self._bar is not None:
-            shown = {name: f"{terms[name]:.4g}" for name in ("loss", "content", "style") if name in terms}
-            self._bar.set_postfix(shown | {"pictures/s": f"{known['train/pictures_per_second']:.3g}"})
-        for logger in trainer.loggers:
-            logger.log_metrics({f"train/{name}": value for name, value in terms.items()} | known, step)
-
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        batches = int(sum(trainer.num_val_batches))
-        hidden = not trainer.is_global_zero
-        self._validation_bar = tqdm(total=batches, desc="validating", leave=False, disable=hidden, dynamic_ncols=True)
-
-    def on_validation_batch_end(self, *_: Any) -> None:
-        assert self._validation_bar is not None
-        self._validation_bar.update()
-
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert self._validation_bar is not None
-        self._validation_bar.close()
+        super().on_validation_end(trainer, pl_module)
         self._restart_clock()
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._show_reading(trainer)
-        if self._bar is not None:
-            self._bar.close()
+    def on_exception(self, *_: Any) -> None:
+        for bar in (self._val_progress_bar, self._train_progress_bar):
+            if bar is not None:
+                bar.close()
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        self.on_train_end(trainer, pl_module)
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, int | str | float | dict]:
+        names = ("loss", "content", "style", "pictures_per_second")
+        logged = {name: trainer.callback_metrics.get(f"train/{name}") for name in names}
+        return {
+            name.replace("_per_second", "/s"): f"{value.item():.4g}"
+            for name, value in logged.items()
+            if value is not None
+        }
 
     def _restart_clock(self) -> None:
         self._pictures, self._since = 0, time.perf_counter()
@@ -176,22 +130,22 @@ class WholeCheckpoints(CheckpointIO):
 
 
 class GracefulStop(pl.Callback):
-    """Saves `checkpoint`, with what `record` notes, so that nothing is lost.
+    """Saves checkpoints, and stops the run on a signal or when the loss is no longer finite.
 
-    It is saved every `save_every` steps and before each validation. SIGINT and SIGTERM finish the step, save it and
-    stop; a validation stops after its batch. A second signal stops at once. A loss that is NaN or infinite stops the
-    run, seen within twice `look_every` steps; neither it nor weights that are NaN or infinite are ever saved.
+    A checkpoint, with the run's `record`, is saved every `save_every` steps and before each validation. On SIGINT or
+    SIGTERM the current step is finished, saved, and the run stops; a validation stops after its current batch. A
+    second signal stops at once. A loss that is NaN or infinite stops the run within `check_every` steps. Neither it
+    nor weights that are NaN or infinite are ever saved.
     """
 
-    def __init__(self, checkpoint: Path, record: Record, save_every: int, validate_every: int, look_every: int) -> None:
+    def __init__(
+        self, checkpoint: Path, record: Record, save_every: int, validate_every: int, check_every: int
+    ) -> None:
         self._checkpoint, self._record = checkpoint, record
-        self._save_every, self._validate_every, self._look_every = save_every, validate_every, look_every
-        self.request = (
-            StopRequest()
-        )  # for a `with` around the Trainer's work: Lightning puts back the handlers it found
+        self._save_every, self._validate_every, self._check_every = save_every, validate_every, check_every
+        self.request = StopRequest()  # entered by `train`: Lightning restores the handlers that it found
         self._step = self._saved = 0
-        self._finite: Tensor | None = None
-        self._reading: Reading | None = None
+        self._finite: Tensor | None = None  # whether every loss so far was; on the device
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Lightning's own handler raises SystemExit at the next batch, and broadcasts from within the handler.
@@ -205,58 +159,51 @@ class GracefulStop(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Tensor, batch_idx: int
     ) -> None:
         finite = outputs["loss"].detach().isfinite()
-        self._finite = finite if self._finite is None else self._finite & finite  # stays on the device
+        self._finite = finite if self._finite is None else self._finite & finite
         step = trainer.global_step
         if step == self._step:
-            return  # gradients are being gathered from several batches: nothing could go on from here
+            return  # gradients are being accumulated: a run cannot resume from here
         self._step = step
-        look = step % self._look_every == 0
-        if look:
-            if self._reading is not None:
-                self._check(self._reading, trainer)
-            self._reading = self._read_finite(trainer)
-        # Several processes agree on stopping only where they wait for each other anyway.
-        stop = (look or trainer.world_size == 1) and self._stops(trainer)
+        check = step % self._check_every == 0  # these are the steps that wait for the device and for other processes
+        if check:
+            self._require_finite(trainer, self._finite)
+        stop = (check or trainer.world_size == 1) and self._is_stopped(trainer)
         if stop or step % self._save_every == 0 or step % self._validate_every == 0:
             self.save(trainer)
         if stop:
             self._raise(trainer)
 
     def save(self, trainer: pl.Trainer) -> None:
-        """Save the checkpoint unless it is that of this step."""
+        """Save the checkpoint, unless this step's is saved already."""
         if trainer.global_step != self._saved:
             trainer.save_checkpoint(self._checkpoint)
             self._saved = trainer.global_step
 
     def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        if self._stops(trainer):
-            self._raise(trainer)  # what has been learned is saved already
+        if self._is_stopped(trainer):
+            self._raise(trainer)  # the checkpoint was saved before the validation
 
-    def _stops(self, trainer: pl.Trainer) -> bool:
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        finite = [tensor.isfinite().all() for tensor in checkpoint["state_dict"].values()]
+        if self._finite is not None:
+            finite.append(self._finite)
+        self._require_finite(trainer, torch.stack(finite).all())
+        self._record.write(checkpoint, trainer.global_step)
+
+    def _is_stopped(self, trainer: pl.Trainer) -> bool:
+        """Whether any process received a signal."""
         return trainer.strategy.reduce_boolean_decision(self.request.signal is not None, all=False)
 
     def _raise(self, trainer: pl.Trainer) -> NoReturn:
         raise Interrupted(self.request.signal or signal.SIGTERM, trainer.global_step)
 
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        if self._finite is not None:
-            self._check(self._read_finite(trainer), trainer)
-        weights = [tensor.isfinite().all() for tensor in checkpoint["state_dict"].values()]
-        self._check(Reading({"finite": torch.stack(weights).all()}, trainer.strategy), trainer)
-        self._record.write(checkpoint, trainer.global_step)
-
-    def _read_finite(self, trainer: pl.Trainer) -> Reading:
-        assert self._finite is not None
-        return Reading({"finite": self._finite}, trainer.strategy)
-
-    def _check(self, reading: Reading, trainer: pl.Trainer) -> None:
-        if reading.values()["finite"] < 1:
-            kept = (
-                f"the last good checkpoint is {self._checkpoint}" if self._checkpoint.exists() else "nothing saved yet"
-            )
-            raise RunError(
-                f"the loss or the weights became NaN or infinite by step {trainer.global_step}; {kept}. Try a lower "
-                "optimizer.algorithm.lr (a third) or trainer.precision=32-true"
-            )
+    def _require_finite(self, trainer: pl.Trainer, finite: Tensor) -> None:
+        if trainer.strategy.reduce_boolean_decision(bool(finite)):
+            return
+        kept = f"the last good checkpoint is {self._checkpoint}" if self._checkpoint.exists() else "nothing saved yet"
+        raise RunError(
+            f"the loss or the weights became NaN or infinite by step {trainer.global_step}; {kept}. Try a lower "
+            "optimizer.algorithm.lr (a third) or trainer.precision=32-true"
+        )

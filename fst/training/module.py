@@ -61,7 +61,15 @@ class StyleTransferModule(pl.LightningModule):
             teacher.eval().to(self.device)
 
     def training_step(self, batch: Tensor, batch_index: int) -> dict[str, Tensor]:
-        content = wanted = from_uint8(batch)
+        terms = self._training_terms(from_uint8(batch))
+        # Lightning would compute what is logged at every step, not only where it is written.
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self.log_dict({f"train/{name}": term for name, term in terms.items()}, sync_dist=True)
+        return terms
+
+    def _training_terms(self, content: Tensor) -> dict[str, Tensor]:
+        """The loss and its terms on photos `(B, 3, H, W)`, or the imitation's loss alone."""
+        wanted = content
         if (teacher := self._teacher[0]) is not None:
             with torch.no_grad():
                 wanted = teacher(content)

@@ -15,6 +15,7 @@ import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import Tensor
@@ -28,9 +29,9 @@ from fst.rules import teacher_config, trains_teacher
 from fst.schemas import TRAIN
 from fst.signals import Interrupted
 from fst.style_file import BUNDLED, SUFFIX, StyleInfo, find_style, load_style, save_style
-from fst.training.callbacks import GracefulStop, ImageLogger, Progress, WholeCheckpoints
+from fst.training.callbacks import GracefulStop, ImageLogger, ProgressBar, WholeCheckpoints
 from fst.training.curves import Curves
-from fst.training.data.folder import CropDataModule
+from fst.training.data.crops import CropDataModule
 from fst.training.module import StyleTransferModule, build_loss, read_style_image
 from fst.training.record import RECORD, Record
 
@@ -167,10 +168,9 @@ def _build_trainer(config: DictConfig, folder: Path, style_image: Tensor) -> pl.
         device = pick_device("cpu" if config.trainer.accelerator == "cpu" else "auto")
         precision = "bf16-mixed" if fast_dtype(device) is torch.bfloat16 else "32-true"
     logger = instantiate(config.logger)
-    callbacks = [
-        Progress(config.trainer.log_every_n_steps),
-        ImageLogger(style_image, folder / "samples"),
-    ]
+    callbacks: list[pl.Callback] = [ProgressBar(), ImageLogger(style_image, folder / "samples")]
+    if logger:
+        callbacks.append(LearningRateMonitor("step"))
     return instantiate(
         config.trainer,
         precision=precision,
@@ -183,7 +183,6 @@ def _build_trainer(config: DictConfig, folder: Path, style_image: Tensor) -> pl.
         val_check_interval=config.val_every * config.trainer.get("accumulate_grad_batches", 1),  # in batches
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
-        enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
     )

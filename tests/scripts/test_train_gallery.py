@@ -26,21 +26,16 @@ TINY = [
 ]
 
 
-def test_a_gallery_goes_on_with_what_is_missing(
+def test_a_gallery_trains_what_is_missing(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train_gallery, "STYLES", {"one": [], "two_light": ["model=realtime"]})
-    for name in ("one", "two"):
-        write_image(make_picture(64, 48), Path("paintings", f"{name}.jpg"))
+    monkeypatch.setattr(train_gallery, "STYLES", {"one": [], "two": []})
+    write_image(make_picture(64, 48), Path("paintings", "one.jpg"))
+    Path("styles").mkdir()
+    Path("styles/two.safetensors").touch()
     command = ["train_gallery", "styles", "--paintings", "paintings", "--photos", str(photos), "--val", str(photos)]
-    monkeypatch.setattr(sys, "argv", [*command, "--only", "two_light", "--overrides", *TINY])
-    train_gallery.main()
-    first = Path("styles/two_light.safetensors").read_bytes()
-    assert {tensor.dtype for tensor in load_file("styles/two_light.safetensors").values()} == {torch.float16}
-    capfd.readouterr()
     monkeypatch.setattr(sys, "argv", [*command, "--overrides", *TINY])
     train_gallery.main()
-    assert "two_light.safetensors is there" in capfd.readouterr().out
-    assert Path("styles/two_light.safetensors").read_bytes() == first
-    assert Path("styles/one.safetensors").exists()
+    assert "two.safetensors is there" in capfd.readouterr().out
+    assert {tensor.dtype for tensor in load_file("styles/one.safetensors").values()} == {torch.float16}

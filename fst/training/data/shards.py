@@ -1,4 +1,4 @@
-"""Photos to train on from tar shards (webdataset), for collections that no one disk or folder holds well."""
+"""Training photos from tar shards (webdataset), for collections too large for one disk or folder."""
 
 import functools
 import io
@@ -15,29 +15,30 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from fst.errors import UserError
 from fst.images import SUFFIXES, ImageError, flatten_alpha, read_image
-from fst.training.data.folder import CropDataModule, find_photos, random_crop, read_all
+from fst.training.data.crops import CropDataModule, random_crop
+from fst.training.data.folder import find_photos, read_all
 
 log = logging.getLogger(__name__)
 
-_SHUFFLED = 1000  # pictures that wait, still compressed, to be drawn in random order
+_SHUFFLED = 1000  # pictures, still compressed, from which the next one is drawn at random
 
 
 class ShardStream(IterableDataset[Tensor]):
-    """An endless stream of random crops: shards drawn at random, their pictures shuffled within a window.
+    """An endless stream of random crops: shards are drawn at random, and their pictures shuffled within a window.
 
-    Every worker of every process has a stream of its own, which `seed` and `start` decide. A shard or picture that
-    cannot be read is named in a warning, and the stream goes on.
+    Every worker of every process has a stream of its own, decided by `seed` and the worker's number. A shard or
+    picture that cannot be read is named in a warning and left out.
 
     Args:
-        urls: of the shards.
+        urls: the shards.
         size: side of the square crops, in pixels.
-        seed: of everything random; a tuple of plain values.
-        held_out: URL and name of pictures that are left out.
+        seed: decides everything random.
+        held_out: (URL of the shard, name) of the pictures that are left out for validation.
     """
 
     def __init__(self, urls: list[str], size: int, seed: tuple[int, ...], held_out: set[tuple[str, str]]) -> None:
         self.urls, self.size, self.seed, self.held_out = urls, size, seed, held_out
-        self._barren = 0  # shards drawn since the last good picture
+        self._drawn = 0  # shards since the last picture that could be read
 
     def __iter__(self) -> Iterator[Tensor]:
         import webdataset as wds
@@ -49,7 +50,7 @@ class ShardStream(IterableDataset[Tensor]):
         number = itertools.count()
         for url, name, data in wds.filters.shuffle(_SHUFFLED, initial=1, rng=rng)(pictures):
             if (image := _decode(url, name, data, 2 * self.size)) is not None:
-                self._barren = 0
+                self._drawn = 0
                 yield random_crop(image, self.size, (*seed, next(number)))
 
     def _is_free(self, picture: tuple[str, str, bytes]) -> bool:
@@ -57,18 +58,20 @@ class ShardStream(IterableDataset[Tensor]):
 
     def _draw_shards(self, rng: random.Random) -> Iterator[dict[str, str]]:
         while True:
-            self._barren += 1
-            if self._barren > 10 * len(self.urls):
+            self._drawn += 1
+            if self._drawn > 10 * len(self.urls):
                 raise UserError("no shard has a picture that can be read (data.urls)")
             yield {"url": rng.choice(self.urls)}
 
 
 def _pictures(shards: Iterator[dict[str, str]]) -> Iterator[tuple[str, str, bytes]]:
-    """URL, name and content of every picture in the shards."""
+    """(URL of the shard, name, content) of every picture in the shards."""
     from webdataset.tariterators import tar_file_expander, url_opener
 
     for member in tar_file_expander(url_opener(shards, handler=_warn), handler=_warn):
-        if Path(member.get("fname", "")).suffix.lower() in SUFFIXES:  # a shard's end is a member without a name
+        if (
+            Path(member.get("fname", "")).suffix.lower() in SUFFIXES
+        ):  # webdataset marks a shard's end by a member without a name
             yield member["__url__"], member["fname"], member["data"]
 
 
@@ -80,28 +83,28 @@ def _decode(url: str, name: str, data: bytes, at_least: int) -> Image | None:
         return None
 
 
-@functools.cache  # shards are drawn again and again, and their damage is news once
-def _warn_of(damage: str) -> None:
-    log.warning("left out a shard, or the rest of it: %s", damage)
-
-
 def _warn(error: Exception) -> bool:
-    """A handler of webdataset's: go on."""
-    _warn_of(f"{error.args[-1]} ({type(error).__name__})")
+    """A webdataset handler: log the error and continue."""
+    _warn_once(f"{error.args[-1]} ({type(error).__name__})")
     return True
+
+
+@functools.cache  # a shard is drawn many times, but reported once
+def _warn_once(error: str) -> None:
+    log.warning("left out a shard, or the rest of it: %s", error)
 
 
 class ShardDataModule(CropDataModule):
     """Training crops from tar shards, as `(B, H, W, 3)` uint8 batches; `scripts/pack_photos.py` makes such shards.
 
-    Which pictures follow depends on the seed, the number of processes and workers, and the step a run starts at: a
-    resumed run goes on with other pictures than the uninterrupted one would have.
+    The order depends on the seed, the number of processes and workers, and the step at which the run starts, so a
+    resumed run sees other pictures than an uninterrupted one would.
 
     Args:
-        urls: of the shards, with braces: `photos-{0000..0099}.tar`, `https://…`, `s3` through `pipe:`.
-        seed: of the order and the crops.
+        urls: the shards, with braces: `photos-{0000..0099}.tar`, `https://…`, or S3 through `pipe:`.
+        seed: decides the order and the crops.
         val_root: folder of validation pictures; `None` holds out the first pictures of the first shard.
-        crops: see `CropDataModule`.
+        crops: the arguments of `CropDataModule`.
 
     Raises:
         UserError: webdataset is not installed, or no picture can be read.
@@ -112,7 +115,7 @@ class ShardDataModule(CropDataModule):
         try:
             from webdataset.shardlists import expand_urls
         except ImportError as error:
-            raise UserError("data=webdataset wants an extra: pip install 'fast-style-transfer[webdataset]'") from error
+            raise UserError("data=webdataset needs an extra: pip install 'fast-style-transfer[webdataset]'") from error
         self.urls = expand_urls(urls)
         self.seed, self.val_root = seed, val_root
         self._held_out: set[tuple[str, str]] = set()
@@ -129,5 +132,5 @@ class ShardDataModule(CropDataModule):
     def train_dataloader(self) -> DataLoader:
         batch, rank, share = self.position()
         stream = ShardStream(self.urls, self.size, (self.seed, batch, rank), self._held_out)
-        next(iter(stream))  # shards of nothing that can be read end here, not in a worker
+        next(iter(stream))  # shards without a readable picture fail here, not in a worker
         return self.make_loader(stream, batch_size=share)

@@ -158,7 +158,7 @@ def test_processes_share_out_each_batch(photos: Path) -> None:
 
     for whole, first, second in zip(stream(0, 1), stream(0, 2), stream(1, 2), strict=True):
         assert torch.equal(whole, torch.cat([first, second]))
-    with pytest.raises(UserError, match="batch_size=4 cannot be shared out evenly to 3 processes"):
+    with pytest.raises(UserError, match="batch_size=4 cannot be divided evenly between 3 processes"):
         stream(0, 3)
 
 
