@@ -246,6 +246,11 @@ def to_pil(images: Tensor) -> Image.Image:
     return Image.fromarray(to_uint8(images)[0].cpu().numpy())
 
 
+def psnr(images: Tensor, reference: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB of values in [0, 1]; infinite if both are equal."""
+    return float(-10 * (images - reference).square().mean().log10())  # torchmetrics has it, but takes 8 s to import
+
+
 def contact_sheet(rows: Iterable[Iterable[Tensor]], gap: int = 8) -> Tensor:
     """Pictures `(1, 3, H, W)` in rows on white, each scaled to the height of the first of its row: `(1, 3, H', W')`."""
     strips = []

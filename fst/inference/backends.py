@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import platformdirs
 import torch
 from torch import Tensor
 
@@ -142,7 +143,8 @@ def _exported(style: Path) -> bytes:
     """The style as ONNX: made once, and kept in the user's cache under a name that says what it was made of."""
     made_by = f"{_EXPORT} fst {fst.__version__} torch {torch.__version__} onnxscript {version('onnxscript')}"
     key = sha256(made_by.encode() + style.read_bytes()).hexdigest()
-    path = _cache_folder() / f"{style.stem}-{key[:16]}.export"  # a checksum, and the model
+    folder = Path(os.environ.get("FST_CACHE") or platformdirs.user_cache_dir("fst", appauthor=False))
+    path = folder / f"{style.stem}-{key[:16]}.export"  # a checksum, and the model
     with suppress(OSError):
         checksum, model = (data := path.read_bytes())[:32], data[32:]
         if sha256(model).digest() == checksum:
@@ -152,12 +154,6 @@ def _exported(style: Path) -> bytes:
     with suppress(RunError):  # not to be kept, then
         write_atomically(path, sha256(model).digest() + model)
     return model
-
-
-def _cache_folder() -> Path:
-    if folder := os.environ.get("FST_CACHE"):
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fst"
 
 
 def run_onnx(model: bytes) -> Painter:

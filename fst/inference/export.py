@@ -15,7 +15,7 @@ from PIL import ImageOps
 
 from fst.errors import RunError, UserError
 from fst.files import check_writable, write_errors_of, written_atomically
-from fst.images import flatten_alpha, read_image, read_tensor, require_images, to_tensor
+from fst.images import flatten_alpha, psnr, read_image, read_tensor, require_images, to_tensor
 from fst.inference.backends import Painter, import_openvino, require, run_onnx, run_openvino, to_onnx
 from fst.networks.transform import TransformNetwork
 from fst.resources import find_style_image
@@ -129,5 +129,5 @@ def _compare(network: TransformNetwork, paint: Painter) -> dict[str, float]:
     for height, width in _CHECKED_SIZES:
         images = F.interpolate(picture, (height, width), mode="bicubic", antialias=True).clamp(0, 1)
         images = torch.cat([images, images.flip(3)])
-        similarity[f"{width}×{height}"] = float(-10 * (paint(images) - network(images)).square().mean().log10())
+        similarity[f"{width}×{height}"] = psnr(paint(images), network(images))
     return similarity

@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from fst.errors import UserError
@@ -188,39 +189,37 @@ class UnshuffleNetwork(TransformNetwork):
         would cost as much as the network."""
         height, width = pixels.shape[1:3]
         refuse_small(height, width)
-        cell = (self._factor, self._factor)
         left, right, top, bottom = self.margins(height, width)
-        pixels = _mirrored(_mirrored(pixels, 1, top, bottom), 2, left, right)
-        cells = pixels.unflatten(2, (-1, cell[1])).unflatten(1, (-1, cell[0])).transpose(2, 3)
+        pixels = _reflect_bytes(_reflect_bytes(pixels, 1, top, bottom), 2, left, right)
         _, first, *body, head, _ = self.layers
         assert isinstance(first, ReflectConv)
         assert isinstance(head, SubpixelConv)
-        # 2x/255 - 1, and y/2 + 0.5 in 255 steps, within the kernels; and their channels as they lie in a picture.
-        weight, bias = _as_in_picture(first.weight, 1), first.bias - first.weight.sum((1, 2, 3))
+        # A cell is f×f pixels: (r, s) of one is row r, column s. Pixel-shuffle counts channels as (c r s), a picture in
+        # memory as (r s c), so the kernels' channels are put into that order.
+        f = self._factor
+        cells = rearrange(pixels, "b (h r) (w s) c -> b h w (r s c)", r=f, s=f)
         kind = pixels.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
-        x = cells.flatten(3).to(dtype).permute(0, 3, 1, 2)
-        x = F.conv2d(reflect(x, 1), weight * (2 / 255), bias)
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else first.weight.dtype
+        x = cells.to(dtype).permute(0, 3, 1, 2)  # B, 3 f², H/f, W/f in channels-last memory
+        # The first kernel also scales bytes to [-1, 1]: 2 x / 255 - 1.
+        weight = rearrange(first.weight, "o (c r s) h w -> o (r s c) h w", r=f, s=f)
+        x = F.conv2d(reflect(x, 1), weight * (2 / 255), first.bias - first.weight.sum((1, 2, 3)))
         for layer in body:
             x = layer(x)
-        weight, bias = (_as_in_picture(kernel, 0) for kernel in head.kernels())
-        y = F.conv2d(reflect(x, 1), weight * 127.5, bias * 127.5 + 127.5)
-        y = y.round_().clamp_(0, 255).permute(0, 2, 3, 1).unflatten(3, (*cell, 3)).transpose(2, 3)
-        painted = torch.empty(y.shape, dtype=torch.uint8, device=y.device).copy_(y)
-        return painted.flatten(3, 4).flatten(1, 2)[:, top : top + height, left : left + width]
+        # The last one also scales [-1, 1] to bytes: 255 (y / 2 + 0.5).
+        weight, bias = (rearrange(part, "(c r s) ... -> (r s c) ...", r=f, s=f) for part in head.kernels())
+        y = F.conv2d(reflect(x, 1), weight * 127.5, bias * 127.5 + 127.5).round_().clamp_(0, 255)
+        y = rearrange(y, "b (r s c) h w -> b h r w s c", r=f, s=f)
+        stylized = torch.empty(y.shape, dtype=torch.uint8, device=y.device).copy_(y)  # converts and reorders at once
+        stylized = rearrange(stylized, "b h r w s c -> b (h r) (w s) c")
+        return stylized[:, top : top + height, left : left + width]
 
 
-def _mirrored(pixels: Tensor, dim: int, before: int, after: int) -> Tensor:
-    """Reflection padding, of bytes too."""
+def _reflect_bytes(pixels: Tensor, dim: int, before: int, after: int) -> Tensor:
+    """Reflection padding along one dimension of any number format; `F.pad` has none for uint8."""
     first = pixels.narrow(dim, 1, before).flip(dim)
     last = pixels.narrow(dim, pixels.shape[dim] - 1 - after, after).flip(dim)
     return torch.cat([first, pixels, last], dim)
-
-
-def _as_in_picture(channels: Tensor, dim: int) -> Tensor:
-    """Pixel-shuffle counts colours outermost, a picture in memory innermost."""
-    ordered = channels.unflatten(dim, (3, -1)).transpose(dim, dim + 1)
-    return ordered.flatten(dim, dim + 1)
 
 
 ARCHITECTURES: dict[str, type[TransformNetwork]] = {"johnson": JohnsonNetwork, "unshuffle": UnshuffleNetwork}

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from fst.errors import UserError
 from fst.hardware import fast_dtype, keep_large_blocks, peak_memory_mib, pick_device
-from fst.images import from_uint8, read_image, resize_longer_side, to_uint8
+from fst.images import from_uint8, psnr, read_image, resize_longer_side, to_uint8
 from fst.inference.backends import installed_backends, open_backend
 from fst.networks.transform import LEAST_SIDE, build_transform_network, plain_form
 from fst.resources import find_style_image, resource_folder
@@ -149,7 +149,10 @@ def _measure(cases: list[_Case], rounds: int, progress: tqdm) -> list[Row]:
         progress.update()
     calls = [case.open() for case in cases]
     references = {case.style: _reference(case) for case in cases}
-    similarity = [_psnr(call(), references[case.style]) for case, call in zip(cases, calls, strict=True)]
+    similarity = [
+        psnr(from_uint8(call().cpu()), from_uint8(references[case.style]))
+        for case, call in zip(cases, calls, strict=True)
+    ]
     times: list[list[float]] = [[] for _ in cases]
     for _ in range(rounds):
         for case, call, taken in zip(cases, calls, times, strict=True):
@@ -157,10 +160,12 @@ def _measure(cases: list[_Case], rounds: int, progress: tqdm) -> list[Row]:
             progress.update()
     unit = statistics.median(times[0])
     rows = []
-    for case, taken, psnr, peak in zip(cases, times, similarity, memory, strict=True):
+    for case, taken, similar, peak in zip(cases, times, similarity, memory, strict=True):
         median = statistics.median(taken)
         spread, size = max(taken) / min(taken), f"{case.width}x{case.height}"
-        rows.append(Row(case.network, case.backend, size, 1000 * median, spread, 1 / median, unit / median, psnr, peak))
+        rows.append(
+            Row(case.network, case.backend, size, 1000 * median, spread, 1 / median, unit / median, similar, peak)
+        )
     return rows
 
 
@@ -173,10 +178,6 @@ def _peak_memory(case: _Case) -> float:
 def _reference(case: _Case) -> Tensor:
     network, _ = load_style(case.style)
     return to_uint8(network(from_uint8(_test_picture(case.width, case.height))))
-
-
-def _psnr(picture: Tensor, reference: Tensor) -> float:
-    return float(-10 * ((picture.cpu().float() - reference) / 255).square().mean().log10())
 
 
 def _test_picture(width: int, height: int) -> Tensor:

@@ -13,7 +13,6 @@ from statistics import mean, median
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 from tqdm import tqdm
 
 from fst.errors import UserError
@@ -41,7 +40,7 @@ class Evaluation:
     Attributes:
         content, style: relative error at each layer, `‖F(y)−F(x)‖²/‖F(x)‖²` and `‖G(y)−G(s)‖²/‖G(s)‖²`.
         total_variation: of the stylized pictures, as in the loss.
-        ssim: structural similarity of the luma of photo and stylized picture, 1 for the same (Wang et al. 2004).
+        ssim: structural similarity of photo and stylized picture, see `similarity`; 1 if both are equal.
         seconds, peak_mib: of stylizing a photo in a process of its own.
         objective: the style's own loss, of what the network paints and of the photos as they are.
         curve: the same of the slow method from the photos, before each iteration.
@@ -134,8 +133,11 @@ def slow_curve(loss: PerceptualLoss, photos: Sequence[Tensor], goal: float, iter
 
 
 def similarity(one: Tensor, other: Tensor) -> float:
-    luma = [picture.float().mean(1, keepdim=True) for picture in (one, other)]
-    value = structural_similarity_index_measure(luma[0], luma[1], data_range=1.0)
+    """SSIM (Wang et al. 2004) of the means over the colour channels of two `(B, 3, H, W)` pictures in [0, 1]."""
+    from torchmetrics.functional.image import structural_similarity_index_measure  # takes 8 s to import
+
+    grey, other_grey = (picture.float().mean(1, keepdim=True) for picture in (one, other))
+    value = structural_similarity_index_measure(grey, other_grey, data_range=1.0)
     assert isinstance(value, Tensor)
     return float(value)
 
