@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import ExifTags, Image, ImageCms, ImageOps
 from torch import Tensor
 
@@ -211,6 +212,11 @@ def scaled_size(width: int, height: int, longer: int | None) -> tuple[int, int]:
         return width, height
     factor = longer / max(width, height)
     return max(1, round(width * factor)), max(1, round(height * factor))
+
+
+def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """`(B, 3, H, W)` in [0, 1] at another height and width, by antialiased bicubic interpolation."""
+    return F.interpolate(images, size, mode="bicubic", antialias=True).clamp(0, 1)
 
 
 def to_tensor(image: Image.Image) -> Tensor:

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import ImageOps
 
 from fst.errors import RunError, UserError
 from fst.files import check_writable, write_errors_of, written_atomically
-from fst.images import flatten_alpha, psnr, read_image, read_tensor, require_images, to_tensor
+from fst.images import flatten_alpha, psnr, read_image, read_tensor, require_images, resize, to_tensor
 from fst.inference.backends import Painter, import_openvino, require, run_onnx, run_openvino, to_onnx
 from fst.networks.transform import TransformNetwork
 from fst.resources import find_style_image
@@ -127,7 +126,7 @@ def _compare(network: TransformNetwork, paint: Painter) -> dict[str, float]:
     picture = read_tensor(find_style_image("woodcut_sea"))
     similarity = {}
     for height, width in _CHECKED_SIZES:
-        images = F.interpolate(picture, (height, width), mode="bicubic", antialias=True).clamp(0, 1)
+        images = resize(picture, (height, width))
         images = torch.cat([images, images.flip(3)])
         similarity[f"{width}×{height}"] = psnr(paint(images), network(images))
     return similarity

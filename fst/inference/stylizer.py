@@ -9,13 +9,21 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image, ImageFile
 from torch import Tensor
 
 from fst.errors import RunError, UserError
 from fst.hardware import fast_dtype, free_cuda_memory, free_memory, give_back_blocks, pick_device, used_memory
-from fst.images import flatten_alpha, from_uint8, keep_colors, resize_longer_side, scaled_size, to_srgb, to_uint8
+from fst.images import (
+    flatten_alpha,
+    from_uint8,
+    keep_colors,
+    resize,
+    resize_longer_side,
+    scaled_size,
+    to_srgb,
+    to_uint8,
+)
 from fst.inference.backends import open_backend
 from fst.inference.bands import least_memory, memory_needed, paint_in_bands
 from fst.style_file import find_style
@@ -170,16 +178,19 @@ class Stylizer:
 
     @torch.inference_mode()
     def _stylize_tensor(self, images: Tensor, mask: Image.Image | None) -> Tensor:
+        height, width = images.shape[-2:]
         if self.size is not None:
-            images = _resize(images, self.size)
-        longer = max(images.shape[-2:])
-        painted = self._blend(images if self.stroke == 1 else _resize(images, self._brushed(longer)))
-        if self.stroke != 1:
-            painted = _resize(painted, *images.shape[-2:])
+            width, height = scaled_size(width, height, self.size)
+            images = resize(images, (height, width))
+        if self.stroke == 1:
+            stylized = self._blend(images)
+        else:
+            brushed_width, brushed_height = scaled_size(width, height, self._brushed(max(width, height)))
+            stylized = resize(self._blend(resize(images, (brushed_height, brushed_width))), (height, width))
         if mask is None:
-            return self._finish(painted, images)
-        white = from_uint8(_pixels(mask.convert("L").resize((images.shape[3], images.shape[2]))))
-        return self._finish(painted, images, white.to(self.device))
+            return self._finish(stylized, images)
+        white = from_uint8(_pixels(mask.convert("L").resize((width, height))))
+        return self._finish(stylized, images, white.to(self.device))
 
     def _brushed(self, longer: int) -> int:
         return max(1, round(longer / self.stroke))
@@ -260,14 +271,6 @@ def _pixels(image: Image.Image) -> Tensor:
         rows = image.crop((0, top, image.width, min(top + _ROWS, image.height)))
         pixels[top : top + _ROWS] = np.asarray(rows if rows.mode == "RGB" else rows.convert("RGB"))
     return torch.from_numpy(pixels)[None]
-
-
-def _resize(images: Tensor, *size: int) -> Tensor:
-    """To a longer side, or to height and width."""
-    if len(size) == 1:
-        factor = size[0] / max(images.shape[-2:])
-        size = tuple(max(1, round(side * factor)) for side in images.shape[-2:])
-    return F.interpolate(images, size, mode="bicubic", antialias=True).clamp(0, 1)
 
 
 def _by_rows(function: Callable[..., Tensor], *pixels: Tensor) -> Tensor:
