@@ -71,7 +71,7 @@ class PlainLoss:
         x = (images - network.get_buffer("_mean")) / network.get_buffer("_std")
         for layer in network.table:
             if layer.kind == "conv":
-                weight, bias = (network.get_buffer(f"{layer.name}_{kind}") for kind in ("weight", "bias"))
+                weight, bias = (network.get_parameter(f"{layer.name}_{kind}") for kind in ("weight", "bias"))
                 x = F.conv2d(x, weight, bias, padding=1)
             else:
                 x = F.relu(x, inplace=True) if layer.kind == "relu" else F.max_pool2d(x, 2)
@@ -126,8 +126,7 @@ def build_step(
     layout = torch.channels_last if level >= CHANNELS_LAST else torch.contiguous_format
     dtype = fast_dtype(device) if level >= LOW_PRECISION else torch.float32
     vgg = LossNetwork(loss_network[0], [*CONTENT, *STYLE], loss_network[1]).to(device)
-    for name, weight in vgg.named_buffers():
-        setattr(vgg, name, weight.contiguous(memory_format=layout) if weight.ndim == 4 else weight)
+    vgg.to(memory_format=layout)
     style = read_tensor(find_style_image(arguments.style), STYLE_SIZE).to(device)
     if level < CUT:
         plain_loss = PlainLoss(vgg, style)

@@ -1,5 +1,7 @@
 """The image transform networks: a picture in, a stylized picture of the same size out, in one forward pass."""
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -86,7 +88,9 @@ def refuse_small(height: int, width: int) -> None:
 
 
 def plain_form(network: TransformNetwork) -> TransformNetwork:
-    """The network itself, its layers from now on as any runtime knows them instead of as they are fast here."""
+    """A copy whose layers are all in their plain form, see `fst.networks.layers`: the same function, for export and
+    for comparison."""
+    network = copy.deepcopy(network)
     for layer in network.modules():
         if isinstance(layer, InstanceNorm | UpsampleConv | OutputConv):
             layer.plain = True

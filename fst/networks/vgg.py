@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -95,13 +95,11 @@ class LossNetwork(nn.Module):
         refuse_unknown_layers(architecture, self.layers)
         self._pool = F.max_pool2d if pooling == "max" else F.avg_pool2d
         self.table = self._cut(layer_table(architecture), self.layers)
-        # Buffers that are not saved, instead of parameters: nothing to freeze, nothing for an optimiser or a
-        # checkpoint to find.
         self.register_buffer("_mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
         for name, (weight, bias) in self._load(weights).items():
-            self.register_buffer(f"{name}_weight", weight, persistent=False)
-            self.register_buffer(f"{name}_bias", bias, persistent=False)
+            self.register_parameter(f"{name}_weight", nn.Parameter(weight, requires_grad=False))
+            self.register_parameter(f"{name}_bias", nn.Parameter(bias, requires_grad=False))
 
     def forward(self, images: Tensor, layers: Iterable[str] | None = None) -> dict[str, Tensor]:
         """Features of `(B, 3, H, W)` pictures in [0, 1] by layer name, each `(B, C, H / 2^(block-1), …)`.
@@ -136,14 +134,17 @@ class LossNetwork(nn.Module):
         return features
 
     def use_dtype(self, dtype: torch.dtype) -> None:
-        """Run the convolutions in `dtype`, the weights cast once; the normalisation stays in float32."""
-        for layer in self.table:
-            if layer.kind == "conv":
-                for name in (f"{layer.name}_weight", f"{layer.name}_bias"):
-                    setattr(self, name, getattr(self, name).to(dtype))
+        """Cast the weights of the convolutions to `dtype` and compute in it; pictures are normalised in float32."""
+        for parameter in self.parameters():
+            parameter.data = parameter.data.to(dtype)
 
-    def train(self, mode: bool = True) -> "LossNetwork":
-        return super().train(False)  # a yardstick never trains
+    # The weights come from a file of their own, so neither a state dict nor a checkpoint holds them.
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        pass
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        pass
 
     def _cut(self, table: tuple[Layer, ...], wanted: frozenset[str]) -> tuple[Layer, ...]:
         names = [layer.name for layer in table]

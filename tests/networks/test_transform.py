@@ -120,6 +120,8 @@ def test_the_plain_form_gives_the_same(arguments: dict, monkeypatch: pytest.Monk
     if arguments["architecture"] == "johnson":  # the other shuffles by design
         monkeypatch.setattr(F, "pixel_shuffle", refused)
     torch.testing.assert_close(plain_form(network)(images), fast, rtol=1e-4, atol=1e-5)
+    with pytest.raises(AssertionError, match="not plain"):
+        network(images)  # it was not changed
 
 
 def test_pictures_of_a_batch_do_not_see_each_other() -> None:
