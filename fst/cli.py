@@ -305,11 +305,11 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from fst.inference.export import SUFFIXES, export_style
+    from fst.inference.export import EXPORT_SUFFIXES, export_style
     from fst.style_file import find_style
 
     style = find_style(options.style)
-    output = options.output or Path(style.stem + SUFFIXES[options.to][0])
+    output = options.output or Path(style.stem + EXPORT_SUFFIXES[options.to][0])
     similarity = export_style(style, options.to, output, options.precision, options.photos, options.force)
     print(one_line(output, None))
     print("PSNR to PyTorch: " + ", ".join(f"{psnr:.1f} dB at {size}" for size, psnr in similarity.items()))

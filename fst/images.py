@@ -23,8 +23,8 @@ from torch import Tensor
 from fst.errors import RunError, UserError
 from fst.files import refusal_to_read, write_errors_of, written_atomically
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".jfif"})
-WRITABLE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".jfif"})
+WRITABLE_PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 # What these suffixes name, and nothing else whatever a file is called: Pillow runs Ghostscript for PostScript.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 _OPAQUE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".bmp", ".ppm"})  # these cannot hold an alpha channel
@@ -54,7 +54,9 @@ def _warn(error: OSError) -> None:
     log.warning("left out: %s: %s", error.filename, error.strerror)
 
 
-def find_images(root: Path, suffixes: Set[str] = SUFFIXES, on_error: Callable[[OSError], None] = _warn) -> list[Path]:
+def find_images(
+    root: Path, suffixes: Set[str] = PICTURE_SUFFIXES, on_error: Callable[[OSError], None] = _warn
+) -> list[Path]:
     """All pictures (or other `suffixes`) below `root`, nested folders too, hidden files left out, in a fixed order.
 
     Args:

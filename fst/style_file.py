@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 from fst.errors import UserError
 from fst.files import check_name, write_atomically
-from fst.images import SUFFIXES as PICTURE_SUFFIXES
+from fst.images import PICTURE_SUFFIXES
 from fst.networks.transform import TransformNetwork, build_transform_network
 from fst.resources import resource_folder
 
 FORMAT_VERSION = 1
-SUFFIX = ".safetensors"
+STYLE_SUFFIX = ".safetensors"
 BUNDLED = "bundled:"  # before a name: the style that comes with fst, whatever was trained in the current folder
 _KEY = "fst"  # of the JSON document in the file's metadata
 _MOST = 1024  # no sane width or number of blocks is larger: a crafted file must not make us build a giant
@@ -159,7 +159,7 @@ def _open(path: Path) -> Iterator[safe_open]:
         raise StyleFileError(f"{path}: cannot be read: {error.strerror or error}") from error
     except SafetensorError as error:
         raise StyleFileError(
-            f"{path}: damaged, or not a style: those are {SUFFIX} files that fst train writes"
+            f"{path}: damaged, or not a style: those are {STYLE_SUFFIX} files that fst train writes"
         ) from error
 
 
@@ -229,12 +229,12 @@ def _build(path: Path, info: StyleInfo, tensors: dict[str, Tensor]) -> Transform
 def list_styles() -> dict[str, Path]:
     """What can be named after `-s`: the bundled styles, and over them the newest of each name that was trained
     below `outputs/` of the current folder."""
-    trained = Path("outputs").glob(f"*/*/*{SUFFIX}")
+    trained = Path("outputs").glob(f"*/*/*{STYLE_SUFFIX}")
     return {path.stem: path for path in [*_bundled_styles(), *sorted(trained, key=lambda p: p.stat().st_mtime)]}
 
 
 def _bundled_styles() -> list[Path]:
-    return sorted(resource_folder("checkpoints").glob(f"*{SUFFIX}"))
+    return sorted(resource_folder("checkpoints").glob(f"*{STYLE_SUFFIX}"))
 
 
 def find_style(name_or_path: str | Path) -> Path:
@@ -248,10 +248,10 @@ def find_style(name_or_path: str | Path) -> Path:
         raise StyleFileError(
             f"{path} is a picture, not a style; train one from it: fst train style.image={path} data.root=PHOTOS"
         )
-    if path.suffix == SUFFIX or path.is_file():
+    if path.suffix == STYLE_SUFFIX or path.is_file():
         return path
     styles = list_styles() | {f"{BUNDLED}{path.stem}": path for path in _bundled_styles()}
     if str(name_or_path) not in styles:
         known = ", ".join(sorted(list_styles())) or "none yet (fst train makes them)"
-        raise StyleFileError(f"no style '{name_or_path}'; there are: {known}; or give a {SUFFIX} file")
+        raise StyleFileError(f"no style '{name_or_path}'; there are: {known}; or give a {STYLE_SUFFIX} file")
     return styles[str(name_or_path)]

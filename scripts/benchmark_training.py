@@ -36,7 +36,7 @@ from fst.networks.transform import build_transform_network
 from fst.networks.vgg import LossNetwork
 from fst.perceptual import LossWeights, PerceptualLoss, grid_excess, range_excess, total_variation
 from fst.resources import find_style_image, resource_folder
-from fst.style_file import SUFFIX, load_style
+from fst.style_file import STYLE_SUFFIX, load_style
 from fst.training.data.synthetic import SceneDataset
 
 CONTENT = {"relu2_2": 1.0}
@@ -96,7 +96,7 @@ class PlainLoss:
 
 
 def build_network(level: int, name: str, fresh: bool = False) -> nn.Module:
-    trained, info = load_style(resource_folder("checkpoints") / f"{TRAINED[name]}{SUFFIX}")
+    trained, info = load_style(resource_folder("checkpoints") / f"{TRAINED[name]}{STYLE_SUFFIX}")
     torch.manual_seed(0)
     network = build_transform_network(info.architecture, **info.arguments)
     if not fresh:

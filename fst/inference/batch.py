@@ -16,7 +16,15 @@ from tqdm import tqdm
 
 from fst.errors import RunError, UserError, one_line
 from fst.files import check_writable, refusal_to_read, write_errors_of
-from fst.images import SUFFIXES, WRITABLE_SUFFIXES, ImageError, find_images, is_animated, read_image, write_image
+from fst.images import (
+    PICTURE_SUFFIXES,
+    WRITABLE_PICTURE_SUFFIXES,
+    ImageError,
+    find_images,
+    is_animated,
+    read_image,
+    write_image,
+)
 from fst.inference.stylizer import Stylizer
 from fst.inference.video.pipeline import stylize_video
 from fst.inference.video.types import VIDEO_SUFFIXES, WRITABLE_VIDEO_SUFFIXES, VideoOptions, find_frames, is_template
@@ -141,7 +149,7 @@ def _read(path: Path, stylizer: Stylizer) -> Image.Image:
 
 
 def _stylize_video(stylize: Callable[..., Any], job: _Job, options: VideoOptions | None, at_once: int) -> None:
-    if job.target.suffix.lower() in WRITABLE_SUFFIXES and not is_template(job.target):
+    if job.target.suffix.lower() in WRITABLE_PICTURE_SUFFIXES and not is_template(job.target):
         numbered = job.target.with_stem(f"{job.target.stem}-%05d")
         raise UserError(f"{job.source} is a video, {job.target} one picture; -o {numbered} writes each frame")
     try:
@@ -160,7 +168,7 @@ def _stylize_video(stylize: Callable[..., Any], job: _Job, options: VideoOptions
 def _is_video(path: Path) -> bool:
     """By its suffix; an animated GIF is one, and a file that says nothing is one unless it holds a picture."""
     suffix = path.suffix.lower()
-    if suffix in VIDEO_SUFFIXES or suffix in SUFFIXES - {".gif"}:
+    if suffix in VIDEO_SUFFIXES or suffix in PICTURE_SUFFIXES - {".gif"}:
         return suffix in VIDEO_SUFFIXES
     try:
         return is_animated(path)
@@ -185,7 +193,7 @@ def _jobs(found: Sequence[tuple[Path, Path]], output: Path | None, is_file: bool
         if is_video := _is_video(source):
             suffix = place.suffix if suffix in WRITABLE_VIDEO_SUFFIXES else ".mkv"  # holds every kind of sound
         else:
-            suffix = place.suffix if suffix in WRITABLE_SUFFIXES else ".png"
+            suffix = place.suffix if suffix in WRITABLE_PICTURE_SUFFIXES else ".png"
         yield _Job(source, folder / place.with_name(f"{place.stem}-{style}{suffix}"), is_video)
 
 
@@ -198,7 +206,7 @@ def _names_file(output: Path) -> bool:
     with write_errors_of(output):
         if output.is_dir():
             return False
-    if output.suffix.lower() in SUFFIXES | VIDEO_SUFFIXES or is_template(output):
+    if output.suffix.lower() in PICTURE_SUFFIXES | VIDEO_SUFFIXES or is_template(output):
         return True
     if str(output) == "-" or _SUFFIX.fullmatch(output.suffix):
         raise UserError(f"-o {output}: neither a picture nor a video (.png, .jpg, .mp4, …), nor a folder that is there")
@@ -226,7 +234,7 @@ def _find(text: str, batch: _Batch) -> list[tuple[Path, Path]]:
                 raise error
             batch.fail(f"{error.filename}: {error.strerror}")
 
-        files = find_images(path, SUFFIXES | VIDEO_SUFFIXES, skip)
+        files = find_images(path, PICTURE_SUFFIXES | VIDEO_SUFFIXES, skip)
         if not files:
             raise UserError(f"{text}: no pictures in it or below it")
         return [(file, file.relative_to(path)) for file in files]

@@ -20,7 +20,7 @@ from fst.networks.transform import TransformNetwork
 from fst.resources import find_style_image
 from fst.style_file import load_style
 
-SUFFIXES = {"onnx": (".onnx",), "openvino": (".xml", ".bin")}
+EXPORT_SUFFIXES = {"onnx": (".onnx",), "openvino": (".xml", ".bin")}
 LEAST_PSNR = {"fp32": 40.0, "fp16": 40.0, "int8": 30.0}  # dB, to PyTorch in float32
 _CHECKED_SIZES = ((61, 90), (127, 33), (255, 341))  # height, width: none that the strides divide
 _CALIBRATION = 24  # photos
@@ -47,7 +47,7 @@ def export_style(
         RunError: the PSNR is too low (nothing is written then), or the files cannot be written.
     """
     require(to)
-    suffixes = SUFFIXES[to]
+    suffixes = EXPORT_SUFFIXES[to]
     if output.suffix != suffixes[0]:
         raise UserError(f"{output}: {to} is written to a {suffixes[0]} file")
     for path in map(output.with_suffix, suffixes):
@@ -89,7 +89,7 @@ def _convert(model: bytes, to: str, precision: str, photos: Sequence[Path] | Non
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "style.xml")
         openvino.save_model(ir, path, compress_to_fp16=precision == "fp16")
-        return [path.with_suffix(suffix).read_bytes() for suffix in SUFFIXES[to]]
+        return [path.with_suffix(suffix).read_bytes() for suffix in EXPORT_SUFFIXES[to]]
 
 
 def _half_onnx(model: bytes) -> bytes:

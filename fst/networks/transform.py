@@ -226,7 +226,7 @@ def _reflect_bytes(pixels: Tensor, dim: int, before: int, after: int) -> Tensor:
     return torch.cat([first, pixels, last], dim)
 
 
-ARCHITECTURES: dict[str, type[TransformNetwork]] = {"johnson": JohnsonNetwork, "unshuffle": UnshuffleNetwork}
+TRANSFORM_NETWORKS: dict[str, type[TransformNetwork]] = {"johnson": JohnsonNetwork, "unshuffle": UnshuffleNetwork}
 
 
 def build_transform_network(architecture: str, **arguments: int | str) -> TransformNetwork:
@@ -235,10 +235,10 @@ def build_transform_network(architecture: str, **arguments: int | str) -> Transf
     Raises:
         UserError: no such architecture, or an argument it does not take.
     """
-    if architecture not in ARCHITECTURES:
-        raise UserError(f"no transform network '{architecture}'; there are {', '.join(ARCHITECTURES)}")
+    if architecture not in TRANSFORM_NETWORKS:
+        raise UserError(f"no transform network '{architecture}'; there are {', '.join(TRANSFORM_NETWORKS)}")
     try:
-        network = ARCHITECTURES[architecture](**arguments)  # type: ignore[arg-type]
+        network = TRANSFORM_NETWORKS[architecture](**arguments)  # type: ignore[arg-type]
     except TypeError as error:
         raise UserError(f"transform network '{architecture}': {error}") from error
     return network.to(memory_format=torch.channels_last)

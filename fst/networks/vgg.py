@@ -12,7 +12,7 @@ from fst.errors import UserError, one_line
 from fst.resources import resource_folder
 
 # Channels and convolutions of each block, a pooling after each (Simonyan & Zisserman 2015, table 1, D and E).
-ARCHITECTURES: dict[str, tuple[tuple[int, int], ...]] = {
+LOSS_NETWORKS: dict[str, tuple[tuple[int, int], ...]] = {
     "vgg16": ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)),
     "vgg19": ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4)),
     "compact": ((32, 2), (64, 2), (128, 4), (192, 4)),  # ours: VGG19's topology, see scripts/distill_loss_network.py
@@ -43,10 +43,10 @@ def layer_table(architecture: str) -> tuple[Layer, ...]:
     Raises:
         UserError: no such architecture.
     """
-    if architecture not in ARCHITECTURES:
-        raise UserError(f"no loss network '{architecture}'; there are {', '.join(ARCHITECTURES)}")
+    if architecture not in LOSS_NETWORKS:
+        raise UserError(f"no loss network '{architecture}'; there are {', '.join(LOSS_NETWORKS)}")
     names: list[tuple[str, int]] = []
-    for block, (channels, convolutions) in enumerate(ARCHITECTURES[architecture], 1):
+    for block, (channels, convolutions) in enumerate(LOSS_NETWORKS[architecture], 1):
         for number in range(1, convolutions + 1):
             names += [(f"conv{block}_{number}", channels), (f"relu{block}_{number}", channels)]
         names.append((f"pool{block}", channels))
@@ -58,7 +58,7 @@ def refuse_unknown_layers(architecture: str, layers: Iterable[str], key: str = "
     if unknown := set(layers) - {layer.name for layer in layer_table(architecture)}:
         raise UserError(
             f"{key}{': ' if key else ''}{architecture} has no layer {', '.join(sorted(unknown))}; it has "
-            + ", ".join(f"conv{b}_1-{b}_{n}" for b, (_, n) in enumerate(ARCHITECTURES[architecture], 1))
+            + ", ".join(f"conv{b}_1-{b}_{n}" for b, (_, n) in enumerate(LOSS_NETWORKS[architecture], 1))
             + " and relu… of the same numbers"
         )
 

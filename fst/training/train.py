@@ -26,7 +26,7 @@ from fst.hydra_app import run_application
 from fst.networks.transform import build_transform_network
 from fst.schemas import TRAIN
 from fst.signals import Interrupted
-from fst.style_file import BUNDLED, SUFFIX, StyleInfo, find_style, load_style, save_style
+from fst.style_file import BUNDLED, STYLE_SUFFIX, StyleInfo, find_style, load_style, save_style
 from fst.training.callbacks import GracefulStop, ImageLogger, Progress, WholeCheckpoints
 from fst.training.curves import Curves
 from fst.training.data.folder import CropDataModule
@@ -61,7 +61,7 @@ def train(config: DictConfig, folder: Path) -> Path:
     resume, state = _go_on(config, record)
     done = state.get("global_step", 0)
     module = build_module(config, style_image)
-    path = folder / f"{config.name}{SUFFIX}"
+    path = folder / f"{config.name}{STYLE_SUFFIX}"
     if trainer.is_global_zero and done < trainer.max_steps:
         log.info("training %s on %s in %s", config.name, trainer.strategy.root_device, trainer.precision)
     elif trainer.is_global_zero:
