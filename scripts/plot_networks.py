@@ -1,6 +1,6 @@
 """Speed against error of trained styles, as a table and a plot, from what the two commands measured:
 
-fst evaluate STYLE … --photos FOLDER --paintings FOLDER --iterations 0 -o out
+fst evaluate STYLE … --photos FOLDER --style-images FOLDER --iterations 0 -o out
 fst bench --networks STYLE,… --backends torch --sizes 1280x720 --json bench.json
 python scripts/plot_networks.py out/evaluation.json bench.json --plot networks.png
 """

@@ -52,7 +52,7 @@ class Stylizer:
         stroke: size of the brush: the picture is stylized at 1/`stroke` of its size and scaled back.
         memory: the most that this process may take of the host's memory, in GiB; `None` is what is free. A picture
             that needs more, or more than a CUDA device has free, is done in bands: the same result, more slowly.
-        backend: what runs the network: `auto`, `torch`, `compile`, `openvino` or `onnxruntime`, see `open_backend`.
+        backend: what runs the network: `torch`, `compile`, `openvino` or `onnxruntime`, see `open_backend`.
             Bands are always done by `torch`.
 
     Raises:
@@ -68,7 +68,7 @@ class Stylizer:
         keep_colors: bool = False,
         stroke: float = 1.0,
         memory: float | None = None,
-        backend: str = "auto",
+        backend: str = "torch",
     ) -> None:
         if not 0 <= strength <= 1:
             raise UserError(f"strength is {strength}; it goes from 0 (the picture) to 1 (the style)")

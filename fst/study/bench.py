@@ -80,8 +80,8 @@ class _Case:
             network = plain_form(load_style(self.style)[0]).to(device)
             network.to(memory_format=torch.contiguous_format)
             return lambda: to_uint8(network(from_uint8(picture).contiguous()))
-        paint = open_backend(self.backend, self.style, device)
-        return lambda: paint(picture)
+        stylize = open_backend(self.backend, self.style, device)
+        return lambda: stylize(picture)
 
     def seconds(self, call: Callable[[], Tensor]) -> float:
         """Of one call: the median of as many as fit into a moment, as in a stream of pictures."""
@@ -220,8 +220,8 @@ def _machine(device: torch.device) -> str:
     return f"{name}, {cores}, {str(fast_dtype(device)).removeprefix('torch.')}, torch {torch.__version__}"
 
 
-def table(rows: Iterable[dict[str, Any]]) -> str:
-    """For people to read."""
+def format_rows(rows: Iterable[dict[str, Any]]) -> str:
+    """A table in plain text."""
     head = f"{'size':>10}  {'network':<14} {'backend':<18} {'ratio':>7} {'ms':>9} {'spread':>6} {'fps':>7}"
     lines = [f"{head} {'PSNR':>6} {'MiB':>6}"]
     for row in rows:
