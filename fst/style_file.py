@@ -250,8 +250,11 @@ def find_style(name_or_path: str | Path) -> Path:
         )
     if path.suffix == STYLE_SUFFIX or path.is_file():
         return path
-    styles = list_styles() | {f"{BUNDLED}{path.stem}": path for path in _bundled_styles()}
-    if str(name_or_path) not in styles:
-        known = ", ".join(sorted(list_styles())) or "none yet (fst train makes them)"
+    styles = list_styles()
+    if name_or_path in styles:
+        return styles[str(name_or_path)]
+    bundled = {f"{BUNDLED}{path.stem}": path for path in _bundled_styles()}
+    if name_or_path not in bundled:
+        known = ", ".join(sorted(styles)) or "none yet (fst train makes them)"
         raise StyleFileError(f"no style '{name_or_path}'; there are: {known}; or give a {STYLE_SUFFIX} file")
-    return styles[str(name_or_path)]
+    return bundled[str(name_or_path)]
