@@ -28,7 +28,7 @@ FORMAT_VERSION = 1
 STYLE_SUFFIX = ".safetensors"
 BUNDLED = "bundled:"  # before a name: the style that comes with fst, whatever was trained in the current folder
 _KEY = "fst"  # of the JSON document in the file's metadata
-_MOST = 1024  # no sane width or number of blocks is larger: a crafted file must not make us build a giant
+_MOST = 1024  # of widths and numbers of blocks, so that a crafted file cannot ask for a giant network
 
 _Number = Annotated[float, msgspec.Meta(ge=-1e30, le=1e30)]  # finite
 _Count = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
@@ -86,9 +86,9 @@ class StyleInfo:
         loss: convention, reduction and term weights.
         loss_network: architecture and weights (a file's name, never its folder).
         init_from: the style whose weights it started from, if any.
-        teacher: the style whose pictures it imitated first, if any.
+        teacher: the style whose output it imitated at first, if any.
         steps: optimiser steps; `batch_size` pictures each, `image_size` pixels a side.
-        style_image: the style picture: its file without folder and suffix; that of `name` if empty.
+        style_image: file name of the style image without folder and suffix; `name` if empty.
         style_size: its longer side in pixels, when the targets were measured.
         versions: of fst and torch that trained it, if known.
         history: the parts of its training in their order, first those of the style it started from.
@@ -204,7 +204,7 @@ def _unknown(said: Any, known: Any, path: str = "") -> list[str]:
 
 def _build(path: Path, info: StyleInfo, tensors: dict[str, Tensor]) -> TransformNetwork:
     try:
-        with torch.device("meta"):  # costs nothing, whatever size the file asks for
+        with torch.device("meta"):  # no memory is taken, whatever size the file asks for
             network = build_transform_network(info.architecture, **info.arguments)
         expected = network.state_dict()
         if expected.keys() != tensors.keys():
@@ -227,8 +227,8 @@ def _build(path: Path, info: StyleInfo, tensors: dict[str, Tensor]) -> Transform
 
 
 def list_styles() -> dict[str, Path]:
-    """What can be named after `-s`: the bundled styles, and over them the newest of each name that was trained
-    below `outputs/` of the current folder."""
+    """The styles that can be named after `-s`: the bundled ones, and the newest of each name below `outputs/` of the
+    current folder, which replaces a bundled one of the same name."""
     trained = Path("outputs").glob(f"*/*/*{STYLE_SUFFIX}")
     return {path.stem: path for path in [*_bundled_styles(), *sorted(trained, key=lambda p: p.stat().st_mtime)]}
 

@@ -57,7 +57,7 @@ def points(evaluations: Path, bench: Path) -> list[Point]:
 
 def cost(style: Path) -> tuple[int, float]:
     """Parameters, and floating-point operations a pixel (a product and its sum are two)."""
-    network = plain_form(load_style(style)[0]).train()  # without the frame that is cut off
+    network = plain_form(load_style(style)[0]).train()  # no margins in training mode
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         network(torch.zeros(1, 3, _SIDE, _SIDE))

@@ -1,4 +1,4 @@
-"""The frozen loss network: layer names in, a dict of features out."""
+"""The frozen loss network, which gives a picture's features by the names of its layers."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -64,7 +64,7 @@ def refuse_unknown_layers(architecture: str, layers: Iterable[str], key: str = "
 
 
 class LossNetwork(nn.Module):
-    """VGG as far as the deepest layer asked for; frozen, and left out of every state dict and checkpoint.
+    """VGG up to the deepest layer asked for. Its weights are frozen, and no state dict or checkpoint holds them.
 
     >>> network = LossNetwork("vgg16", ["relu1_2", "conv2_1"], weights="random")
     >>> {name: tuple(features.shape) for name, features in network(torch.rand(1, 3, 32, 48)).items()}
@@ -78,7 +78,7 @@ class LossNetwork(nn.Module):
         pooling: `max`, or `average` (Gatys et al. 2016, section 2: smoother gradients for synthesis).
 
     Raises:
-        UserError: unknown names, or weights that cannot be had or lack a layer.
+        UserError: unknown names, or weights that cannot be read or lack a layer.
     """
 
     _mean: Tensor
@@ -105,7 +105,7 @@ class LossNetwork(nn.Module):
         """Features of `(B, 3, H, W)` pictures in [0, 1] by layer name, each `(B, C, H / 2^(block-1), …)`.
 
         Args:
-            layers: read only these, and go no deeper than they need; all of the network's by default.
+            layers: those to read, `None` for all; deeper ones are not computed.
 
         Raises:
             UserError: the pictures are too small for the deepest layer.
@@ -125,7 +125,7 @@ class LossNetwork(nn.Module):
                 weight = getattr(self, f"{layer.name}_weight")
                 x = F.conv2d(x.to(weight.dtype), weight, getattr(self, f"{layer.name}_bias"), padding=1)
             elif layer.kind == "relu":
-                # In place saves a quarter of the memory, but would overwrite a conv tap that was asked for.
+                # In place saves a quarter of the memory, but overwrites the convolution's output, which may be wanted.
                 x = F.relu(x, inplace=f"conv{layer.name[4:]}" not in wanted)
             else:
                 x = self._pool(x, 2)
@@ -180,7 +180,7 @@ class LossNetwork(nn.Module):
 
 
 def _random_weights(convolutions: list[Layer]) -> dict[str, tuple[Tensor, Tensor]]:
-    """Kaiming-normal weights of a fixed seed: every run sees the same network, and features keep their scale."""
+    """Kaiming-normal weights of a fixed seed, the same in every run; features keep their scale from layer to layer."""
     generator = torch.Generator().manual_seed(0)
     loaded, in_channels = {}, 3
     for layer in convolutions:
@@ -218,7 +218,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
         return {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
-    except Exception as error:  # Many kinds with one meaning; PyTorch's text advises to run the file's code.
+    except Exception as error:  # of many kinds; PyTorch's message would advise to run the file's code
         raise UserError(
             f"loss_network.weights={path}: cannot be read as weights: damaged, or more than a dict of tensors; "
             "torch.save(network.state_dict(), FILE) writes one"

@@ -1,4 +1,4 @@
-"""`fst bench`: how fast each network is through each backend, beside a plain eager one in the same run."""
+"""`fst bench`: the speed of each network with each backend, compared with a plain eager network in the same run."""
 
 import multiprocessing
 import os
@@ -35,9 +35,9 @@ from fst.style_file import (
     save_style,
 )
 
-PLAIN = "plain eager fp32"  # as other implementations run it: the unit of all ratios, with the network `johnson`
+PLAIN = "plain eager fp32"  # as other implementations run `johnson`; all ratios are to it
 PLAIN_NETWORK = "johnson"
-_MOMENT = 0.3  # seconds
+_MOMENT = 0.3  # seconds of calls in each round
 _MOST_SIDE = 1 << 14  # pixels
 
 
@@ -46,10 +46,10 @@ class Row:
     """One network through one backend at one size.
 
     Attributes:
-        median_ms: of the rounds; `spread` is the slowest by the fastest.
+        median_ms: of the rounds; `spread` is the slowest divided by the fastest.
         ratio: how many times as fast as the plain eager network `johnson` at this size.
         psnr: to this network in float32, in dB, both in 8 bits; infinite if equal.
-        peak_mib: the most memory of a process that does nothing else, all included.
+        peak_mib: peak memory of a process that does only this.
     """
 
     network: str
@@ -73,7 +73,7 @@ class _Case:
     device: str
 
     def open(self) -> Callable[[], Tensor]:
-        """What is timed: a picture of uint8 on the device to its stylized self, as a video's frames go."""
+        """The function to be timed. It stylizes a uint8 picture on the device, as is done with frames of a video."""
         device = pick_device(self.device)
         picture = _test_picture(self.width, self.height).to(device)
         if self.backend == PLAIN:
@@ -84,12 +84,12 @@ class _Case:
         return lambda: stylize(picture)
 
     def seconds(self, call: Callable[[], Tensor]) -> float:
-        """Of one call: the median of as many as fit into a moment, as in a stream of pictures."""
-        keep_large_blocks(self.backend != PLAIN)  # other implementations do not
+        """Median time of one call, over as many calls as fit into `_MOMENT`."""
+        keep_large_blocks(self.backend != PLAIN)  # other implementations do not do this
         device = pick_device(self.device)
         times: list[float] = []
         with torch.inference_mode():
-            call()  # what ran before has emptied the caches
+            call()  # fills the caches again
             while sum(times) < _MOMENT:
                 start = time.perf_counter()
                 call()
@@ -141,7 +141,7 @@ def bench(
 
 
 def _measure(cases: list[_Case], rounds: int, progress: tqdm) -> list[Row]:
-    """All cases of one size, in turn."""
+    """Measure all cases of one size: peak memory, PSNR, then the times, in turn in each round."""
     memory = []
     for case in cases:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
@@ -190,14 +190,14 @@ def _model_names() -> list[str]:
 
 
 def _style_of(name: str, folder: Path) -> Path:
-    """A style file with that network: a trained one if there is any, for a random network's PSNR says little."""
+    """A style file with that network; a trained one if there is any, because the PSNR of random weights says little."""
     if name not in _model_names():
         try:
             style = find_style(name)
         except StyleFileError as error:
             known = ", ".join([*_model_names(), *list_styles()])
             raise UserError(f"no network or style '{name}'; there are {known}") from error
-        read_info(style)  # a damaged file is found here, not in the processes below
+        read_info(style)  # so that a damaged file is reported here, not by a process
         return style
     arguments = yaml.safe_load((resource_folder("conf") / "model" / f"{name}.yaml").read_text())
     architecture = arguments.pop("architecture")
