@@ -169,7 +169,7 @@ def _add_stylize(stylize: argparse.ArgumentParser) -> None:
     videos.add_argument("--fps", type=_rate, help="of pictures that become a video: 24, 29.97, 30000/1001; default 25")
     machine = stylize.add_argument_group("machine")
     machine.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
-    machine.add_argument("--backend", default="auto", help="auto, torch, compile, openvino, onnxruntime; default auto")
+    machine.add_argument("--backend", default="torch", help="torch, compile, openvino, onnxruntime; default torch")
     machine.add_argument("--memory", type=_number, metavar="GIB", help="the most to take; default: what is free")
     machine.add_argument(
         "--max-megapixels",
@@ -183,7 +183,7 @@ def _add_stylize(stylize: argparse.ArgumentParser) -> None:
 def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     evaluate.add_argument("styles", nargs="+", metavar="STYLE", help="a name from `fst styles`, or a style file")
     evaluate.add_argument("--photos", type=Path, required=True, help="folder of photos they never saw")
-    evaluate.add_argument("--paintings", type=Path, help="folder of the pictures they were trained on, by name")
+    evaluate.add_argument("--style-images", type=Path, help="folder of the style images they were trained on, by name")
     evaluate.add_argument("--weights", default="imagenet", help="of the judge, VGG19: imagenet (downloaded), or a file")
     evaluate.add_argument("--size", type=_whole, default=256, help="longer side in pixels; default 256")
     evaluate.add_argument("--count", type=_whole, default=8, help="how many photos; default 8")
@@ -293,23 +293,23 @@ def _bench(options: argparse.Namespace) -> int:
     import json
 
     from fst.files import check_writable, write_atomically
-    from fst.study.bench import bench, parse_sizes, table
+    from fst.study.bench import bench, format_rows, parse_sizes
 
     if options.json:
         check_writable(options.json)
     result = bench(options.networks, options.backends, parse_sizes(options.sizes), options.rounds, options.device)
-    print(f"{result['machine']}\n{table(result['rows'])}")
+    print(f"{result['machine']}\n{format_rows(result['rows'])}")
     if options.json:
         write_atomically(options.json, json.dumps(result, indent=2).encode())
     return 0
 
 
 def _export(options: argparse.Namespace) -> int:
-    from fst.inference.export import SUFFIXES, export_style
+    from fst.inference.export import EXPORT_SUFFIXES, export_style
     from fst.style_file import find_style
 
     style = find_style(options.style)
-    output = options.output or Path(style.stem + SUFFIXES[options.to][0])
+    output = options.output or Path(style.stem + EXPORT_SUFFIXES[options.to][0])
     similarity = export_style(style, options.to, output, options.precision, options.photos, options.force)
     print(one_line(output, None))
     print("PSNR to PyTorch: " + ", ".join(f"{psnr:.1f} dB at {size}" for size, psnr in similarity.items()))
@@ -318,13 +318,13 @@ def _export(options: argparse.Namespace) -> int:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from fst.hardware import keep_large_blocks
-    from fst.study.evaluate import evaluate_all, table
+    from fst.study.evaluate import evaluate_all, format_results
 
     keep_large_blocks()
     results = evaluate_all(
         options.styles,
         options.photos,
-        options.paintings,
+        options.style_images,
         options.weights,
         options.output,
         options.size,
@@ -332,7 +332,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         options.iterations,
         options.device,
     )
-    print(f"{table(results)}\n\nevery layer and the curves: {options.output}")
+    print(f"{format_results(results)}\n\nevery layer and the curves: {options.output}")
     return 0
 
 

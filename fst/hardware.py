@@ -1,4 +1,4 @@
-"""What this machine is fast at: device, number format, and memory that is not given back too soon."""
+"""The machine: its devices, its fast number format, and its memory."""
 
 import ctypes
 from contextlib import suppress
@@ -10,7 +10,7 @@ import torch
 from fst.errors import UserError
 
 _CONTAINER = Path("/sys/fs/cgroup")  # its share of the machine, where the process runs in one (control groups 2)
-# Runtimes that have no kind of error of their own for it say one of these.
+# Texts of errors for lack of memory, for which these runtimes have no error class.
 _ALLOCATION_FAILED = (
     "DefaultCPUAllocator: can't allocate memory",  # PyTorch on a CPU
     "DefaultCPUAllocator: not enough memory",  # on Windows
@@ -53,36 +53,36 @@ def fast_dtype(device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     if device.type == "cpu":
-        # The only way torch tells; absent on builds for other processors.
+        # torch has no public function for this; these are missing in builds for other processors.
         tells = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
         return torch.bfloat16 if any(tell() for tell in tells if tell) else torch.float32
     return torch.float32
 
 
 def keep_large_blocks(keep: bool = True) -> None:
-    """Tell glibc to keep freed large blocks: it would return every large tensor to the kernel and pay
-    the page faults again at the next step (about 5% of a training step). Results are bit-equal.
+    """Make glibc keep large blocks that were freed. By default it returns each to the kernel, and the page faults of
+    the next allocation take about 5% of a training step. Results do not change.
 
-    It holds for the whole process: commands call it, `Stylizer` does not, and a program of one's own may.
+    It holds for the whole process. The commands call it; `Stylizer` does not, but a program that uses it may.
 
     Args:
-        keep: `False` brings glibc's own habit back, for comparison.
+        keep: `False` restores glibc's default, for comparison.
     """
     m_trim_threshold, m_mmap_threshold = -1, -3
-    with suppress(OSError, AttributeError):  # another C library, without this habit
+    with suppress(OSError, AttributeError):  # another C library
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(m_mmap_threshold, 1 << 30 if keep else 128 << 10)
         libc.mallopt(m_trim_threshold, -1 if keep else 128 << 10)
 
 
 def give_back_blocks() -> None:
-    """Return to the kernel what glibc keeps of freed memory, in which it counts as used."""
+    """Return freed memory that glibc keeps to the kernel, which counts it as used."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def free_memory() -> int:
-    """Bytes of the host's memory that can still be had: of the machine, or of the container's share."""
+    """Free bytes of the host's memory: of the machine, or of the container's share."""
     free = psutil.virtual_memory().available
     try:
         limit = (_CONTAINER / "memory.max").read_text().strip()
@@ -97,7 +97,7 @@ def free_memory() -> int:
 
 
 def free_cuda_memory(device: torch.device) -> int:
-    """Bytes of a CUDA device's own memory that can still be had."""
+    """Free bytes of a CUDA device's own memory."""
     kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by PyTorch, for its next tensors
     return torch.cuda.mem_get_info(device)[0] + kept
 
@@ -121,7 +121,7 @@ def peak_memory_mib(device: torch.device) -> float:
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Whether an error says that memory could not be had, in the words of any of the runtimes."""
+    """Whether an error of any of the runtimes means that there was not enough memory."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
         text in str(error) for text in _ALLOCATION_FAILED
     )

@@ -1,7 +1,7 @@
-"""Reading, writing and converting pictures; colour. Knows nothing about networks.
+"""Reading, writing, resizing and converting pictures.
 
-Between modules a picture is a `(B, 3, H, W)` float tensor, RGB in [0, 1]; `PIL.Image` and uint8 exist only here,
-at the edge.
+Between modules a picture is a `(B, 3, H, W)` float tensor, RGB in [0, 1]; `PIL.Image` and uint8 exist only
+where pictures are read and written.
 """
 
 import io
@@ -16,15 +16,16 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import ExifTags, Image, ImageCms, ImageOps
 from torch import Tensor
 
 from fst.errors import RunError, UserError
 from fst.files import refusal_to_read, write_errors_of, written_atomically
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".jfif"})
-WRITABLE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-# What these suffixes name, and nothing else whatever a file is called: Pillow runs Ghostscript for PostScript.
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".jfif"})
+WRITABLE_PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+# Only these formats are read, whatever a file's suffix: for PostScript, for example, Pillow would run Ghostscript.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 _OPAQUE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".bmp", ".ppm"})  # these cannot hold an alpha channel
 _JPEG_QUALITY = 95
@@ -53,7 +54,9 @@ def _warn(error: OSError) -> None:
     log.warning("left out: %s: %s", error.filename, error.strerror)
 
 
-def find_images(root: Path, suffixes: Set[str] = SUFFIXES, on_error: Callable[[OSError], None] = _warn) -> list[Path]:
+def find_images(
+    root: Path, suffixes: Set[str] = PICTURE_SUFFIXES, on_error: Callable[[OSError], None] = _warn
+) -> list[Path]:
     """All pictures (or other `suffixes`) below `root`, nested folders too, hidden files left out, in a fixed order.
 
     Args:
@@ -111,7 +114,7 @@ def read_image(
 
 
 def is_animated(path: Path) -> bool:
-    """Whether a picture file holds several, one after another in time.
+    """Whether a picture file is an animation.
 
     Raises:
         ImageError: not a picture.
@@ -121,12 +124,13 @@ def is_animated(path: Path) -> bool:
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
-    """8-bit sRGB without metadata, "RGB", or "RGBA" where there is transparency; a picture that is so already as it is.
+    """Convert to 8-bit sRGB without metadata: "RGB", or "RGBA" if there is transparency.
 
-    Upright by its EXIF orientation; CMYK, palette, greyscale, 16-bit and embedded colour profiles are converted.
+    The picture is turned upright by its EXIF orientation. CMYK, palette, greyscale, 16-bit and embedded colour profiles
+    are converted. A picture that needs none of it is returned itself.
 
     Raises:
-        ImageError: a file's picture that is read only now is damaged.
+        ImageError: the picture's file, which is decoded here, is damaged.
     """
     if type(image) is Image.Image and image.mode in ("RGB", "RGBA") and not image.info:
         return image
@@ -135,13 +139,13 @@ def to_srgb(image: Image.Image) -> Image.Image:
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
             image = ImageOps.exif_transpose(image)
         image = _convert(image)
-    image.info = {}  # it has been followed: neither profile nor orientation may be applied again
+    image.info = {}  # profile and orientation are applied, and must not be applied again
     return image
 
 
 @contextmanager
 def _image_errors(name: str | Path) -> Iterator[None]:
-    """What damaged files make Pillow raise is of every kind."""
+    """Turn what Pillow raises, errors of any kind for a damaged file, into an `ImageError`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks about odd metadata; damage raises
@@ -167,7 +171,7 @@ def _image_errors(name: str | Path) -> Iterator[None]:
 def _open(path: Path, file: BinaryIO | None = None) -> Image.Image:
     if file is None and (refusal := refusal_to_read(path)):
         raise ImageError(f"{path} {refusal}")
-    Image.preinit()  # or a first file of another format than its suffix says would load all of Pillow's
+    Image.preinit()  # otherwise the first file whose suffix is wrong makes Pillow load all its formats
     return Image.open(file or path, formats=_FORMATS)
 
 
@@ -179,7 +183,7 @@ def _convert(image: Image.Image) -> Image.Image:
         return Image.fromarray(values.clip(0, 255, values).round(out=values).astype(np.uint8)).convert("RGB")
     target = "RGBA" if image.has_transparency_data else "RGB"
     converted = image
-    if image.mode not in ("CMYK", "L", target):  # these have profiles of their own kind
+    if image.mode not in ("CMYK", "L", target):  # the profiles of these are for their own mode
         converted = image.convert(target)
     if profile := image.info.get("icc_profile"):
         try:
@@ -187,12 +191,12 @@ def _convert(image: Image.Image) -> Image.Image:
             done = ImageCms.profileToProfile(converted, source, srgb, outputMode=target)
             return done or converted.convert(target)
         except (ImageCms.PyCMSError, OSError):
-            pass  # a broken profile, or not for this kind of picture: the numbers as they are
+            pass  # a broken profile, or one for another mode: it is ignored
     return converted.convert(target)
 
 
 def flatten_alpha(image: Image.Image) -> Image.Image:
-    """ "RGB" over white; what lies under full transparency is arbitrary and must not be seen by a network."""
+    """Lay the picture over white, as "RGB": colours under full transparency are arbitrary."""
     if image.mode == "RGB":
         return image
     white = Image.new("RGBA", image.size, "white")
@@ -213,6 +217,11 @@ def scaled_size(width: int, height: int, longer: int | None) -> tuple[int, int]:
     return max(1, round(width * factor)), max(1, round(height * factor))
 
 
+def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """`(B, 3, H, W)` in [0, 1] at another height and width, by antialiased bicubic interpolation."""
+    return F.interpolate(images, size, mode="bicubic", antialias=True).clamp(0, 1)
+
+
 def to_tensor(image: Image.Image) -> Tensor:
     """An "RGB" picture as a `(1, 3, H, W)` float tensor in [0, 1], channels last in memory."""
     return from_uint8(torch.from_numpy(np.array(image, dtype=np.uint8))[None])
@@ -231,7 +240,7 @@ def read_tensor(path: Path, size: int | None = None) -> Tensor:
 
 
 def from_uint8(pixels: Tensor) -> Tensor:
-    """`(B, H, W, 3)` uint8 to `(B, 3, H, W)` float in [0, 1]; a view of channels-last memory, no shuffling."""
+    """`(B, H, W, 3)` uint8 to `(B, 3, H, W)` float in [0, 1]; channels last in memory."""
     return pixels.permute(0, 3, 1, 2).float().div_(255)
 
 
@@ -242,8 +251,13 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def to_pil(images: Tensor) -> Image.Image:
-    """The one picture of a `(1, 3, H, W)` tensor."""
+    """A `(1, 3, H, W)` tensor in [0, 1] as a picture."""
     return Image.fromarray(to_uint8(images)[0].cpu().numpy())
+
+
+def psnr(images: Tensor, reference: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB of values in [0, 1]; infinite if both are equal."""
+    return float(-10 * (images - reference).square().mean().log10())  # torchmetrics has it, but takes 8 s to import
 
 
 def contact_sheet(rows: Iterable[Iterable[Tensor]], gap: int = 8) -> Tensor:

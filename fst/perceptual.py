@@ -12,12 +12,14 @@ from fst.networks.vgg import LossNetwork
 
 CONVENTIONS = ("relative", "johnson", "gatys")
 REDUCTIONS = ("mean", "sum")
-_TINY = 1e-12  # keeps the relative terms finite where a picture has no features at all
+_TINY = 1e-12  # keeps the relative terms finite where all features are zero
 
 
 class _Gram(torch.autograd.Function):
-    """`F Fᵀ / (C·H·W)` with a backward that autograd would not find: one product with `dG + dGᵀ`, in the features'
-    own number format and channels-last memory, and nothing kept but the features themselves."""
+    """`F Fᵀ / (C·H·W)` with a faster backward than autograd's: one product of the features with `dG + dGᵀ`.
+
+    It computes in the features' own number format and in channels-last memory, and keeps the features only.
+    """
 
     @staticmethod
     def forward(ctx: FunctionCtx, features: Tensor) -> Tensor:
@@ -45,7 +47,7 @@ def gram_matrix(features: Tensor) -> Tensor:
 
 
 def content_term(features: Tensor, target: Tensor, convention: str = "relative") -> Tensor:
-    """Distance of `(B, C, H, W)` features from the content picture's, a scalar averaged over the batch.
+    """Distance of `(B, C, H, W)` features from the content image's, a scalar averaged over the batch.
 
     `relative`: `‖F−P‖² / ‖P‖²`; `johnson`: mean squared error (eq. 2); `gatys`: `½ Σ (F−P)²` (Gatys et al., eq. 1).
     """
@@ -59,11 +61,11 @@ def content_term(features: Tensor, target: Tensor, convention: str = "relative")
 
 
 def style_term(gram: Tensor, target: Tensor, convention: str = "relative") -> Tensor:
-    """Distance of `(B, C, C)` Gram matrices from the style picture's `(1, C, C)`, a scalar averaged over the batch.
+    """Distance of `(B, C, C)` Gram matrices from the style image's `(1, C, C)`, a scalar averaged over the batch.
 
     `relative`: `‖G−A‖² / ‖A‖²`; `johnson`: `‖G−A‖²` (eq. 4); `gatys`: `Σ (G'−A')² / (4 N² M²)` with `G' = F Fᵀ`
-    (Gatys et al., eq. 4), which in Gram matrices divided by C·H·W is `‖G−A‖² / 4`. That form needs no equal sizes
-    of the two pictures, where the paper's own does.
+    (Gatys et al., eq. 4), which for Gram matrices divided by C·H·W is `‖G−A‖² / 4`. Unlike the paper's own form, it
+    allows two pictures of different sizes.
     """
     squared = (gram - target).square().sum((1, 2))
     if convention == "relative":
@@ -76,7 +78,7 @@ def style_term(gram: Tensor, target: Tensor, convention: str = "relative") -> Te
 def total_variation(images: Tensor) -> Tensor:
     """Mean squared difference of neighbouring pixels of `(B, 3, H, W)`, rows and columns added: a scalar.
 
-    The regulariser of Johnson et al. 2016 (section 3.2), as a mean so that its weight suits every picture size.
+    The regulariser of Johnson et al. 2016 (section 3.2), as a mean, so that its weight does not depend on the size.
     """
     images = images.float()
     vertical, horizontal = images.diff(dim=2), images.diff(dim=3)
@@ -84,26 +86,28 @@ def total_variation(images: Tensor) -> Tensor:
 
 
 def range_excess(images: Tensor) -> Tensor:
-    """Mean square of how far values lie outside [0, 1]: a scalar. Keeps a linear output in range without a
-    saturating function, in whose flat ends a dead spot gets no gradient."""
+    """Mean square of how far values lie outside [0, 1]: a scalar.
+
+    It keeps a linear output in range. A saturating function would do so too, but has no gradient at its flat ends.
+    """
     images = images.float()
     return (images - images.clamp(0, 1)).square().mean()
 
 
 def grid_excess(images: Tensor, period: int = 8) -> Tensor:
-    """How much of `(B, 3, H, W)` repeats every `period` pixels in place: a scalar, near zero in photos.
+    """Strength of a fixed grid of `period` pixels in `(B, 3, H, W)`: a scalar, near zero in photos.
 
-    Ours, no paper: upsampling by four, or cells of that many pixels, let a network paint a fixed grid where the picture
-    is flat, the cheapest way to the fine grain of a painting. The term is the variance, over the `period²` places in a
-    cell, of the mean difference of neighbouring pixels at that place; differences, so that shading does not count.
-    Eight covers two and four.
+    From no paper. A network that upsamples by four, or works on cells of 4×4 pixels, can imitate fine texture in flat
+    areas by a fixed grid. The picture is cut into cells of `period²` pixels. The term is the variance, over the places
+    in a cell, of the mean difference between neighbouring pixels there. Differences leave out shading. A period of
+    eight also finds grids of two and four.
     """
     excess = images.new_zeros((), dtype=torch.float32)
     for dim in (2, 3):
         difference = images.float().diff(dim=dim)
         rows, columns = (size // period for size in difference.shape[2:])
         if not rows or not columns:
-            continue  # too small for one cell
+            continue  # smaller than one cell
         cells = difference[..., : rows * period, : columns * period].unflatten(3, (columns, period))
         places = cells.unflatten(2, (rows, period)).mean((2, 4))
         excess = excess + places.var((2, 3), correction=0).mean()
@@ -125,7 +129,7 @@ class PerceptualLoss(nn.Module):
 
     Args:
         loss_network: must read all layers named below.
-        style_image: `(1, 3, H, W)` in [0, 1]; its Gram matrices are measured once and kept as buffers.
+        style_image: `(1, 3, H, W)` in [0, 1]; its Gram matrices are computed once and kept as buffers.
         content_layers: layer name to weight.
         style_layers: layer name to weight.
         weights: of the terms.
@@ -163,7 +167,7 @@ class PerceptualLoss(nn.Module):
 
     @torch.no_grad()
     def content_targets(self, content: Tensor) -> dict[str, Tensor]:
-        """Features of the content pictures, no deeper than the deepest content layer and without a graph."""
+        """Features of the content images at the content layers, without a graph."""
         return self.loss_network(content, self.content_layers)
 
     def forward(self, stylized: Tensor, content_targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -193,7 +197,7 @@ class PerceptualLoss(nn.Module):
 
 
 def _layer_weights(term: str, layers: Mapping[str, float], reduction: str) -> dict[str, float]:
-    """Weights by layer, adding up to one for `mean`."""
+    """The weights above zero by layer; for `mean` they are scaled to a sum of one."""
     if any(weight < 0 for weight in layers.values()):
         raise UserError(f"layers.{term} has a negative weight: {dict(layers)}")
     kept = {layer: float(weight) for layer, weight in layers.items() if weight}

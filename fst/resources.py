@@ -1,4 +1,4 @@
-"""Where the files that travel with the package are: `conf` and `checkpoints`."""
+"""The folders that are installed with the package: `conf` and `checkpoints`."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ def resource_folder(name: str) -> Path:
 
 
 def find_style_image(name_or_path: str) -> Path:
-    """The picture meant by a path or by the name of a bundled one (`checkpoints/pictures`).
+    """The file of a style image, given its path or the name of a bundled one (`checkpoints/pictures`).
 
     Raises:
         UserError: neither.

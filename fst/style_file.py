@@ -20,15 +20,15 @@ from torch import Tensor, nn
 
 from fst.errors import UserError
 from fst.files import check_name, write_atomically
-from fst.images import SUFFIXES as PICTURE_SUFFIXES
+from fst.images import PICTURE_SUFFIXES
 from fst.networks.transform import TransformNetwork, build_transform_network
 from fst.resources import resource_folder
 
 FORMAT_VERSION = 1
-SUFFIX = ".safetensors"
+STYLE_SUFFIX = ".safetensors"
 BUNDLED = "bundled:"  # before a name: the style that comes with fst, whatever was trained in the current folder
 _KEY = "fst"  # of the JSON document in the file's metadata
-_MOST = 1024  # no sane width or number of blocks is larger: a crafted file must not make us build a giant
+_MOST = 1024  # of widths and numbers of blocks, so that a crafted file cannot ask for a giant network
 
 _Number = Annotated[float, msgspec.Meta(ge=-1e30, le=1e30)]  # finite
 _Count = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
@@ -86,9 +86,9 @@ class StyleInfo:
         loss: convention, reduction and term weights.
         loss_network: architecture and weights (a file's name, never its folder).
         init_from: the style whose weights it started from, if any.
-        teacher: the style whose pictures it imitated first, if any.
+        teacher: the style whose output it imitated at first, if any.
         steps: optimiser steps; `batch_size` pictures each, `image_size` pixels a side.
-        style_image: the style picture: its file without folder and suffix; that of `name` if empty.
+        style_image: file name of the style image without folder and suffix; `name` if empty.
         style_size: its longer side in pixels, when the targets were measured.
         versions: of fst and torch that trained it, if known.
         history: the parts of its training in their order, first those of the style it started from.
@@ -159,7 +159,7 @@ def _open(path: Path) -> Iterator[safe_open]:
         raise StyleFileError(f"{path}: cannot be read: {error.strerror or error}") from error
     except SafetensorError as error:
         raise StyleFileError(
-            f"{path}: damaged, or not a style: those are {SUFFIX} files that fst train writes"
+            f"{path}: damaged, or not a style: those are {STYLE_SUFFIX} files that fst train writes"
         ) from error
 
 
@@ -204,7 +204,7 @@ def _unknown(said: Any, known: Any, path: str = "") -> list[str]:
 
 def _build(path: Path, info: StyleInfo, tensors: dict[str, Tensor]) -> TransformNetwork:
     try:
-        with torch.device("meta"):  # costs nothing, whatever size the file asks for
+        with torch.device("meta"):  # no memory is taken, whatever size the file asks for
             network = build_transform_network(info.architecture, **info.arguments)
         expected = network.state_dict()
         if expected.keys() != tensors.keys():
@@ -227,14 +227,14 @@ def _build(path: Path, info: StyleInfo, tensors: dict[str, Tensor]) -> Transform
 
 
 def list_styles() -> dict[str, Path]:
-    """What can be named after `-s`: the bundled styles, and over them the newest of each name that was trained
-    below `outputs/` of the current folder."""
-    trained = Path("outputs").glob(f"*/*/*{SUFFIX}")
+    """The styles that can be named after `-s`: the bundled ones, and the newest of each name below `outputs/` of the
+    current folder, which replaces a bundled one of the same name."""
+    trained = Path("outputs").glob(f"*/*/*{STYLE_SUFFIX}")
     return {path.stem: path for path in [*_bundled_styles(), *sorted(trained, key=lambda p: p.stat().st_mtime)]}
 
 
 def _bundled_styles() -> list[Path]:
-    return sorted(resource_folder("checkpoints").glob(f"*{SUFFIX}"))
+    return sorted(resource_folder("checkpoints").glob(f"*{STYLE_SUFFIX}"))
 
 
 def find_style(name_or_path: str | Path) -> Path:
@@ -248,10 +248,13 @@ def find_style(name_or_path: str | Path) -> Path:
         raise StyleFileError(
             f"{path} is a picture, not a style; train one from it: fst train style.image={path} data.root=PHOTOS"
         )
-    if path.suffix == SUFFIX or path.is_file():
+    if path.suffix == STYLE_SUFFIX or path.is_file():
         return path
-    styles = list_styles() | {f"{BUNDLED}{path.stem}": path for path in _bundled_styles()}
-    if str(name_or_path) not in styles:
-        known = ", ".join(sorted(list_styles())) or "none yet (fst train makes them)"
-        raise StyleFileError(f"no style '{name_or_path}'; there are: {known}; or give a {SUFFIX} file")
-    return styles[str(name_or_path)]
+    styles = list_styles()
+    if name_or_path in styles:
+        return styles[str(name_or_path)]
+    bundled = {f"{BUNDLED}{path.stem}": path for path in _bundled_styles()}
+    if name_or_path not in bundled:
+        known = ", ".join(sorted(styles)) or "none yet (fst train makes them)"
+        raise StyleFileError(f"no style '{name_or_path}'; there are: {known}; or give a {STYLE_SUFFIX} file")
+    return bundled[str(name_or_path)]

@@ -8,9 +8,9 @@ from msgspec import Meta
 from fst.errors import UserError
 from fst.files import check_name
 from fst.hardware import pick_device
-from fst.images import SUFFIXES, read_image
+from fst.images import PICTURE_SUFFIXES, read_image
 from fst.networks.transform import LEAST_SIDE, NORMS
-from fst.networks.vgg import ARCHITECTURES
+from fst.networks.vgg import LOSS_NETWORKS
 from fst.perceptual import REDUCTIONS
 from fst.resources import find_style_image
 from fst.style_file import find_style, load_style
@@ -31,7 +31,7 @@ def _look_for_photos(value: str) -> None:
     folder = Path(value).expanduser()
     if not folder.is_dir():
         raise UserError("no such folder; name a folder of photos, or get scripts/download_coco.py's")
-    if not any(path.suffix.lower() in SUFFIXES for path in folder.rglob("*")):
+    if not any(path.suffix.lower() in PICTURE_SUFFIXES for path in folder.rglob("*")):
         raise UserError("no pictures in it or below it")
 
 
@@ -69,6 +69,6 @@ Weights = Annotated[str, Check(_look_for_weights, "imagenet, bundled, random or 
 Style = Annotated[str, Check(lambda value: load_style(find_style(value)), "a trained style's name or file")]
 Device = Annotated[str, Check(pick_device, "auto, cpu, cuda, cuda:1 or mps")]
 Norm = Annotated[str, one_of(NORMS)]
-Architecture = Annotated[str, one_of(ARCHITECTURES)]
+Architecture = Annotated[str, one_of(LOSS_NETWORKS)]
 Reduction = Annotated[str, one_of(REDUCTIONS)]
 Task = Annotated[str, one_of(TASKS)]

@@ -36,7 +36,7 @@ from fst.networks.transform import build_transform_network
 from fst.networks.vgg import LossNetwork
 from fst.perceptual import LossWeights, PerceptualLoss, grid_excess, range_excess, total_variation
 from fst.resources import find_style_image, resource_folder
-from fst.style_file import SUFFIX, load_style
+from fst.style_file import STYLE_SUFFIX, load_style
 from fst.training.data.synthetic import SceneDataset
 
 CONTENT = {"relu2_2": 1.0}
@@ -71,7 +71,7 @@ class PlainLoss:
         x = (images - network.get_buffer("_mean")) / network.get_buffer("_std")
         for layer in network.table:
             if layer.kind == "conv":
-                weight, bias = (network.get_buffer(f"{layer.name}_{kind}") for kind in ("weight", "bias"))
+                weight, bias = (network.get_parameter(f"{layer.name}_{kind}") for kind in ("weight", "bias"))
                 x = F.conv2d(x, weight, bias, padding=1)
             else:
                 x = F.relu(x, inplace=True) if layer.kind == "relu" else F.max_pool2d(x, 2)
@@ -96,7 +96,7 @@ class PlainLoss:
 
 
 def build_network(level: int, name: str, fresh: bool = False) -> nn.Module:
-    trained, info = load_style(resource_folder("checkpoints") / f"{TRAINED[name]}{SUFFIX}")
+    trained, info = load_style(resource_folder("checkpoints") / f"{TRAINED[name]}{STYLE_SUFFIX}")
     torch.manual_seed(0)
     network = build_transform_network(info.architecture, **info.arguments)
     if not fresh:
@@ -126,8 +126,7 @@ def build_step(
     layout = torch.channels_last if level >= CHANNELS_LAST else torch.contiguous_format
     dtype = fast_dtype(device) if level >= LOW_PRECISION else torch.float32
     vgg = LossNetwork(loss_network[0], [*CONTENT, *STYLE], loss_network[1]).to(device)
-    for name, weight in vgg.named_buffers():
-        setattr(vgg, name, weight.contiguous(memory_format=layout) if weight.ndim == 4 else weight)
+    vgg.to(memory_format=layout)
     style = read_tensor(find_style_image(arguments.style), STYLE_SIZE).to(device)
     if level < CUT:
         plain_loss = PlainLoss(vgg, style)

@@ -92,11 +92,11 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     clip, frames = folder / "clip.mp4", arguments.frames
     make_clip(clip, width, height, frames)
     pictures = decode(clip)
-    painted = [stylizer(picture) for picture in pictures]  # warms up, too
+    stylized = [stylizer(picture) for picture in pictures]  # also warms up
     seconds = {
         "decode": timed(lambda: decode(clip)),
         "network": timed(lambda: [stylizer(pictures[0]) for _ in range(frames)]),
-        "encode": encode(clip, folder / "encoded.mp4", painted, options),
+        "encode": encode(clip, folder / "encoded.mp4", stylized, options),
         "whole": timed(lambda: stylize_video(clip, folder / "whole.mp4", stylizer, options, None, stylizer.at_once)),
     }
     alone = sum(seconds.values()) - seconds["whole"]

@@ -259,13 +259,6 @@ def validate(
     return {key: float(torch.stack([row[key] for row in rows]).mean()) for key in rows[0]}
 
 
-def make_trainable(student: LossNetwork) -> None:
-    for name, buffer in list(student.named_buffers()):
-        if name.startswith("conv"):
-            delattr(student, name)
-            student.register_parameter(name, nn.Parameter(buffer))
-
-
 def state_of(student: LossNetwork) -> dict[str, Tensor]:
     keys = {layer.name: layer.key for layer in LAYERS if layer.kind == "conv"}
     return {
@@ -312,7 +305,7 @@ def distill(arguments: argparse.Namespace) -> None:
         student, linear = pruned(arguments.out, teacher, dataset, arguments.prune_on)
     else:
         student, linear = LossNetwork(STUDENT, TAPS, "random"), saved["maps"]
-    make_trainable(student)
+    student.requires_grad_()
     maps = nn.ParameterDict(linear)
     kernels = list(student.parameters())
     groups = [{"params": kernels, "lr": arguments.lr}, {"params": list(maps.parameters()), "lr": 2 * arguments.lr}]
@@ -323,7 +316,9 @@ def distill(arguments: argparse.Namespace) -> None:
     first = 0
     if saved is not None:
         first = saved["step"]
-        student.load_state_dict(saved["student"])
+        with torch.no_grad():
+            for name, kernel in student.named_parameters():
+                kernel.copy_(saved["student"][name])
         optimizer.load_state_dict(saved["optimizer"])
         schedule.load_state_dict(saved["schedule"])
     styles = [load_style(Path(path))[0].eval() for path in arguments.styles]
@@ -346,7 +341,7 @@ def distill(arguments: argparse.Namespace) -> None:
             table = {tap: [round(scores[f"{kind}/{tap}"], 3) for kind in KINDS] for tap in STYLE_TAPS}
             bar.write(f"{step} {table}")
             write(arguments.out, student, scores, step)
-            state = {"student": student.state_dict(), "maps": dict(maps.items()), "step": step}
+            state = {"student": dict(student.named_parameters()), "maps": dict(maps.items()), "step": step}
             torch.save(state | {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}, resume)
 
 

@@ -1,6 +1,6 @@
 """Speed against error of trained styles, as a table and a plot, from what the two commands measured:
 
-fst evaluate STYLE … --photos FOLDER --paintings FOLDER --iterations 0 -o out
+fst evaluate STYLE … --photos FOLDER --style-images FOLDER --iterations 0 -o out
 fst bench --networks STYLE,… --backends torch --sizes 1280x720 --json bench.json
 python scripts/plot_networks.py out/evaluation.json bench.json --plot networks.png
 """
@@ -57,7 +57,7 @@ def points(evaluations: Path, bench: Path) -> list[Point]:
 
 def cost(style: Path) -> tuple[int, float]:
     """Parameters, and floating-point operations a pixel (a product and its sum are two)."""
-    network = plain_form(load_style(style)[0]).train()  # without the frame that is cut off
+    network = plain_form(load_style(style)[0]).train()  # no margins in training mode
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         network(torch.zeros(1, 3, _SIDE, _SIDE))

@@ -13,7 +13,7 @@ import torch
 from fst.hydra_app import quote
 from fst.images import find_images
 from fst.study.fast import train
-from fst.style_file import SUFFIX, load_style, save_style
+from fst.style_file import STYLE_SUFFIX, load_style, save_style
 
 # Imitates the full network's pictures at first, which takes no loss network: more steps in the same time.
 LIGHT = ["teacher.style=the_scream", "init_from=null", "data.size=192", "trainer.max_steps=1500"]
@@ -45,7 +45,7 @@ def main() -> None:
     arguments = parser.parse_args()
     photos = [f"data.root={arguments.photos}", f"data.val_root={arguments.val}"]
     for name in arguments.only:
-        target = arguments.folder / f"{name}{SUFFIX}"
+        target = arguments.folder / f"{name}{STYLE_SUFFIX}"
         if target.exists():
             print(f"{target} is there")
             continue

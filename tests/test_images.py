@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 from fst.errors import RunError, UserError
 from fst.images import (
     _FORMATS,
-    SUFFIXES,
+    PICTURE_SUFFIXES,
     ImageError,
     allow_megapixels,
     contact_sheet,
@@ -140,7 +140,7 @@ POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\nshowpage\n%%EO
 
 
 def test_formats_that_no_suffix_names_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert set(_FORMATS) == {Image.registered_extensions()[suffix] for suffix in SUFFIXES}
+    assert set(_FORMATS) == {Image.registered_extensions()[suffix] for suffix in PICTURE_SUFFIXES}
     monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_: pytest.fail("runs Ghostscript"))
     (tmp_path / "script.jpg").write_bytes(POSTSCRIPT)
     Image.new("RGB", (8, 8)).save(tmp_path / "other.jpg", "DDS")

@@ -207,7 +207,7 @@ def test_style_targets_are_buffers_that_move_but_are_not_saved() -> None:
     loss = make_loss()
     assert {name for name, _ in loss.named_buffers(recurse=False)} == {"_style_relu1_2", "_style_relu2_2"}
     assert not loss.state_dict()
-    assert not list(loss.parameters())
+    assert not any(parameter.requires_grad for parameter in loss.parameters())
 
 
 def test_the_arithmetic_stays_in_float32_under_autocast() -> None:

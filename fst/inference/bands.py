@@ -1,14 +1,15 @@
-"""Pictures larger than the memory: the network layer by layer, every layer in bands of rows.
+"""Stylizing pictures that do not fit into memory: one layer after the other, each in bands of rows.
 
-Instance normalisation needs the mean and variance of a whole layer; tiles would each have their own, and the seams
-would show. Here a layer's output is kept band by band, in memory or on disk, its statistics are added up on the way,
-and the next layer normalises what it reads. Nothing is computed twice, and the result is that of the whole picture.
+Instance normalisation needs the mean and variance of a whole layer. Tiles stylized one by one would each have their
+own, and their seams would show. Here a layer's output is kept as a whole, in memory or on disk, and is written and read
+in bands. Its statistics are summed up while it is written, and applied when the next layer reads it. Nothing is
+computed twice, and the result is that of the whole picture.
 """
 
 import tempfile
 from collections.abc import Callable, Iterator
 from math import ceil, prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,26 +21,26 @@ from fst.images import from_uint8, to_uint8
 from fst.networks.layers import InstanceNorm, OutputConv, Residual, UpsampleConv
 from fst.networks.transform import TransformNetwork
 
-_LOCAL = (nn.Conv2d, nn.PixelUnshuffle, nn.PixelShuffle)  # see several pixels, but not all
-_ROWS_SHARE = 1 / 5  # of the memory, for a layer's output: three are kept at a time
-_LEAST = 64 << 20  # bytes
+_LOCAL = (nn.Conv2d, nn.PixelUnshuffle, nn.PixelShuffle)  # layers that read neighbouring pixels
+_OUTPUT_SHARE = 1 / 5  # of the memory, for one layer's output: three are kept at a time
 _BAND_SHARE = 1 / 64  # of the memory, for a band of input: a convolution needs many times as much beside it
+_LEAST = 64 << 20  # bytes
 
 
-def paint_in_bands(
+def stylize_in_bands(
     network: TransformNetwork, picture: Tensor, dtype: torch.dtype, memory: int, device_memory: int | None = None
 ) -> Tensor:
-    """What `network` makes of a picture, within a ceiling of memory.
+    """Stylize a picture within a limit of memory.
 
     Args:
-        network: in eval mode; its device does the work.
+        network: in eval mode; computed on its device.
         picture: uint8 `(1, H, W, 3)` on the CPU.
-        dtype: of the work and of what is kept between layers.
-        memory: bytes of the host's memory that may be used beyond what is in use now.
-        device_memory: of the device's; `None` where that is the host's.
+        dtype: computed in, and kept between layers.
+        memory: bytes of the host's memory that may be taken in addition to what is in use.
+        device_memory: the same of the device's own memory; `None` if it has none.
 
     Returns:
-        The same kind.
+        uint8 `(1, H, W, 3)`.
 
     Raises:
         RunError: no room for temporary files.
@@ -48,48 +49,56 @@ def paint_in_bands(
     layers = sum(isinstance(module, _LOCAL) for module in network.modules())
     with torch.inference_mode(), tqdm(total=layers, unit="layer", leave=False, disable=None) as progress:
         bands = memory if device_memory is None else min(memory, device_memory)
-        painter = _Painter(next(network.parameters()).device, dtype, memory, bands, progress)
+        runner = _LayerRunner(next(network.parameters()).device, dtype, memory, bands, progress)
         precise, last = network.float32_layers(), len(network.layers) - 1
         dtypes = [torch.float32 if number in precise else dtype for number in range(last + 1)]
         rows: Any = _Picture(picture, network)
         for layer, layer_dtype in zip(network.layers[:last], dtypes, strict=False):
-            rows = painter.apply(layer, rows, layer_dtype)
-        painted = torch.empty_like(picture)
-        for top, band in painter.bands(network.layers[last], rows, dtypes[last]):
+            rows = runner.apply(layer, rows, layer_dtype)
+        stylized = torch.empty_like(picture)
+        for top, band in runner.bands(network.layers[last], rows, dtypes[last]):
+            # The network's margins are cut off: `above` rows at the top, `left` columns, and what is too much behind.
             skipped = max(0, above - top)
-            seen = painted[:, max(0, top - above) : max(0, top - above + band.shape[2])]
-            whole = to_uint8(band.float() / 2 + 0.5)
-            seen.copy_(whole[:, skipped : skipped + seen.shape[1], left : left + seen.shape[2]])
-    return painted
+            target = stylized[:, max(0, top - above) : max(0, top - above + band.shape[2])]
+            pixels = to_uint8(band.float() / 2 + 0.5)
+            target.copy_(pixels[:, skipped : skipped + target.shape[1], left : left + target.shape[2]])
+    return stylized
 
 
-def memory_needed(network: TransformNetwork, height: int, width: int) -> int:
-    """An estimate of the bytes that a picture needs when done at once: from above, for all of our networks."""
-    widest = max(3.0, *(channels * scale**2 for _, channels, scale in _outputs(network)))  # values a pixel of it
-    return round(height * width * (80 + 20 * widest))  # measured at several sizes and widths, on a CPU
+class MemoryNeed(NamedTuple):
+    """Upper estimates of the bytes a network takes, measured on a CPU for several networks and sizes of picture.
+
+    Attributes:
+        per_pixel: of the picture, when it is stylized at once.
+        per_column: of the picture, when it is stylized in the narrowest bands.
+    """
+
+    per_pixel: float
+    per_column: float
+
+    def at_once(self, height: int, width: int) -> int:
+        return round(height * width * self.per_pixel)
+
+    def in_bands(self, width: int) -> int:
+        return max(_LEAST, round(width * self.per_column))
 
 
-def least_memory(network: TransformNetwork, width: int) -> int:
-    """An estimate of the bytes that a picture needs in bands, be they as narrow as can be: from above."""
-    rows = (_geometry(layer)[2] * 2 + 4 for layer, _, _ in _outputs(network))
-    row = (channels * scale for _, channels, scale in _outputs(network))
-    floats = max(high * values for high, values in zip(rows, row, strict=True))
-    return max(_LEAST, round(10 * torch.float32.itemsize * floats * width))  # measured, as above
-
-
-def _outputs(network: TransformNetwork) -> Iterator[tuple[nn.Module, float, float]]:
-    """The layers that see several pixels, each with its output's channels, and its rows for a row of the picture."""
-    channels, scale = 3.0, 1.0
+def memory_need(network: TransformNetwork) -> MemoryNeed:
+    """What a network takes, from the sizes of its layers' outputs."""
+    channels, scale = 3.0, 1.0  # scale: rows of a layer's output for each row of the picture
+    per_pixel, per_column = 3.0, 0.0  # values
     for layer in network.modules():
         if isinstance(layer, _LOCAL):
-            step, gives, _ = _geometry(layer)
+            step, gives, reach = _geometry(layer)
             channels = layer.out_channels if isinstance(layer, nn.Conv2d) else channels * (step / gives) ** 2
             scale *= gives / step
-            yield layer, channels, scale
+            per_pixel = max(per_pixel, channels * scale**2)
+            per_column = max(per_column, (2 * reach + 4) * channels * scale)
+    return MemoryNeed(80 + 20 * per_pixel, 10 * torch.float32.itemsize * per_column)
 
 
 class _Picture:
-    """The rows of a picture as its network wants them: in [-1, 1], with its margins."""
+    """A picture as the input of its network's first layer: in [-1, 1], with the network's margins."""
 
     def __init__(self, picture: Tensor, network: TransformNetwork) -> None:
         self._picture = picture
@@ -99,20 +108,24 @@ class _Picture:
         self.channels = 3
 
     def read(self, top: int, bottom: int, device: torch.device) -> Tensor:
+        """Rows from `top` to `bottom` as `(1, 3, h, W)`, those outside the picture by reflection."""
         last = self._picture.shape[1] - 1
-        wanted = (torch.arange(top, bottom) - self._above).abs()  # before the first row they come back …
-        wanted = last - (wanted - last).abs()  # … and beyond the last
-        pixels = from_uint8(self._picture[:, wanted].to(device))
+        rows = (torch.arange(top, bottom) - self._above).abs()  # reflected at the first row
+        rows = last - (rows - last).abs()  # and at the last
+        pixels = from_uint8(self._picture[:, rows].to(device))
         return F.pad(2 * pixels - 1, (self._left, self._right, 0, 0), mode="reflect")
 
 
 class _Rows:
-    """A layer's output, in memory or in a temporary file, with what is still to be done to each of its pixels."""
+    """A layer's output, in memory or in a temporary file.
+
+    `pending` are the pixelwise layers after it (normalisation, ReLU). They are applied each time it is read.
+    """
 
     def __init__(self, height: int, width: int, channels: int, dtype: torch.dtype, in_memory: bool) -> None:
         self.height, self.width, self.channels, self._dtype = height, width, channels, dtype
         self._memory = torch.empty(height, width, channels, dtype=dtype) if in_memory else None
-        self._file = None if in_memory else tempfile.TemporaryFile()  # noqa: SIM115 (gone with this object)
+        self._file = None if in_memory else tempfile.TemporaryFile()  # noqa: SIM115 (deleted with this object)
         self._sum = self._sum_of_squares = torch.zeros(channels, dtype=torch.float64)
         self.pending: list[Callable[[Tensor], Tensor]] = []
 
@@ -135,7 +148,7 @@ class _Rows:
             raise RunError(f"{folder}: {error.strerror}; TMPDIR names another folder for temporary files") from error
 
     def read(self, top: int, bottom: int, device: torch.device) -> Tensor:
-        """Rows from `top` to `bottom` as `(1, C, h, W)`, with all that was pending done."""
+        """Rows from `top` to `bottom` as `(1, C, h, W)`, after the pending layers."""
         if self._memory is not None:
             pixels = self._memory[top:bottom]
         else:
@@ -149,7 +162,7 @@ class _Rows:
         return rows
 
     def normalise(self, norm: InstanceNorm) -> None:
-        """Instance normalisation, with the statistics of all rows."""
+        """Add instance normalisation, with the statistics of all rows, to the pending layers."""
         mean = self._sum / (self.height * self.width)
         variance = self._sum_of_squares / (self.height * self.width) - mean.square()
         mean, variance = mean.to(norm.weight), variance.to(norm.weight)
@@ -160,8 +173,8 @@ class _Rows:
         return self.width * self.channels * self._dtype.itemsize
 
 
-class _Painter:
-    """Applies layers to rows. What is kept between layers is in `dtype`, as far as `memory` bytes go in memory."""
+class _LayerRunner:
+    """Applies layers in bands. Outputs are kept in `dtype`, in memory as long as they are small beside `memory`."""
 
     def __init__(
         self, device: torch.device, dtype: torch.dtype, memory: int, bands_memory: int, progress: tqdm
@@ -170,7 +183,7 @@ class _Painter:
         self._memory, self._bands_memory = memory, bands_memory
 
     def apply(self, layer: nn.Module, source: Any, dtype: torch.dtype) -> _Rows:
-        """A layer of any kind, worked out in `dtype`; one that sees a pixel at a time waits until `source` is read."""
+        """Apply a layer of any kind, computed in `dtype`; a pixelwise one becomes pending."""
         if isinstance(layer, _LOCAL):
             return self._apply_local(layer, source, dtype)
         if isinstance(layer, Residual):
@@ -185,9 +198,10 @@ class _Painter:
         return source
 
     def bands(self, layer: nn.Module, source: Any, dtype: torch.dtype) -> Iterator[tuple[int, Tensor]]:
-        """The layer's output in bands, each with its first row's number."""
+        """The layer's output in bands `(1, C, h, W)`, each with the number of its first row."""
         step, gives, reach = _geometry(layer)
-        halo = ceil(reach / step) * step  # its own padding at a band's edge is wrong, and is cut off again
+        # Each band is read with more rows around it: the layer's padding at a band's edge is wrong, and cut off again.
+        halo = ceil(reach / step) * step
         for top, bottom in self._bands_of(source, step):
             above, below = min(halo, top), min(halo, source.height - bottom)
             band = source.read(top - above, bottom + below, self._device).contiguous(memory_format=torch.channels_last)
@@ -203,13 +217,13 @@ class _Painter:
             if result is None:
                 shape = (source.height // step * gives, band.shape[3], band.shape[1])
                 size = prod(shape) * self._dtype.itemsize
-                result = _Rows(*shape, self._dtype, in_memory=size <= _ROWS_SHARE * self._memory)
+                result = _Rows(*shape, self._dtype, in_memory=size <= _OUTPUT_SHARE * self._memory)
             result.write(top, band)
         assert result is not None
         return result
 
     def _add(self, source: _Rows, inner: _Rows) -> _Rows:
-        """Their sum, in the place of `source`."""
+        """Write the sum of both to `source`."""
         for top, bottom in self._bands_of(source, 1):
             band = source.read(top, bottom, self._device) + inner.read(top, bottom, self._device)
             source.write(top, band)
@@ -217,14 +231,15 @@ class _Painter:
         return source
 
     def _bands_of(self, source: Any, step: int) -> list[tuple[int, int]]:
+        """First and last row of each band; all but the last band have a multiple of `2 step` rows."""
         row = source.width * source.channels * torch.float32.itemsize
-        unit = 2 * step  # OutputConv wants even numbers of rows
+        unit = 2 * step  # OutputConv needs an even number of rows
         rows = max(1, int(_BAND_SHARE * self._bands_memory / row) // unit) * unit
         return [(top, min(top + rows, source.height)) for top in range(0, source.height, rows)]
 
 
 def _geometry(layer: nn.Module) -> tuple[int, int, int]:
-    """How many rows of input make one step, how many rows of output that gives, and how many it sees beyond."""
+    """A layer turns `step` input rows into `gives` output rows and reads `reach` rows around them: all three."""
     if isinstance(layer, nn.PixelUnshuffle):
         return layer.downscale_factor, 1, 0
     if isinstance(layer, nn.PixelShuffle):

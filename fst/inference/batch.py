@@ -1,4 +1,4 @@
-"""Many inputs, one style: which output each gets, and one bad input spoils no other."""
+"""Stylizing many inputs: which output each gets, and an input that fails stops none of the others."""
 
 import glob
 import os
@@ -16,13 +16,21 @@ from tqdm import tqdm
 
 from fst.errors import RunError, UserError, one_line
 from fst.files import check_writable, refusal_to_read, write_errors_of
-from fst.images import SUFFIXES, WRITABLE_SUFFIXES, ImageError, find_images, is_animated, read_image, write_image
+from fst.images import (
+    PICTURE_SUFFIXES,
+    WRITABLE_PICTURE_SUFFIXES,
+    ImageError,
+    find_images,
+    is_animated,
+    read_image,
+    write_image,
+)
 from fst.inference.stylizer import Stylizer
 from fst.inference.video.pipeline import stylize_video
 from fst.inference.video.types import VIDEO_SUFFIXES, WRITABLE_VIDEO_SUFFIXES, VideoOptions, find_frames, is_template
 from fst.signals import Interrupted, StopRequest
 
-_SUFFIX = re.compile(r"\.[A-Za-z]\w{0,4}")  # a file's; "results.2024" and "v1.0" may be folders
+_FILE_SUFFIX = re.compile(r"\.[A-Za-z]\w{0,4}")  # "results.2024" and "v1.0" may be folders
 
 
 @dataclass(frozen=True)
@@ -35,36 +43,29 @@ class _Job:
 
 @dataclass
 class _Batch:
-    """Counts the inputs that failed. One line goes to stderr for each, or an only one's error to the caller."""
+    """Counts the inputs that failed. Each is reported in a line on stderr; the error of a single input is raised."""
 
     alone: bool
     failed: int = 0
 
     @contextmanager
     def input(self, name: str | Path) -> Iterator[None]:
-        """Around the work on one input; the next one follows whatever becomes of it."""
+        """Around the work on one input, after whose failure the others go on."""
         try:
-            with _one_line(name):
-                yield
-        except (UserError, RunError) as error:
+            yield
+        except (UserError, RunError, OSError, MemoryError) as error:
+            failure: Exception = error
+            if isinstance(error, OSError):
+                failure = RunError(f"{name}: {error.strerror or error}")
+            elif isinstance(error, MemoryError):
+                failure = RunError(f"{name}: not enough memory")
             if self.alone:
-                raise
-            self.fail(error)
+                raise failure from error.__cause__
+            self.fail(failure)
 
     def fail(self, error: object) -> None:
         self.failed += 1
         tqdm.write(f"fst: {one_line(error)}", file=sys.stderr)
-
-
-@contextmanager
-def _one_line(name: str | Path) -> Iterator[None]:
-    """What a system refuses, as an error for the user."""
-    try:
-        yield
-    except OSError as error:
-        raise RunError(f"{name}: {error.strerror or error}") from error
-    except MemoryError as error:
-        raise RunError(f"{name}: not enough memory") from error
 
 
 def stylize_all(
@@ -81,7 +82,7 @@ def stylize_all(
         output: a file (for one picture or video), a template of numbered pictures (for the frames of one video) or
             a folder; `None` is the current one. Several pictures become one video where it is a video file.
         force: overwrite existing outputs.
-        mask: white where each picture shall be stylized, black where not.
+        mask: white where each picture is to be stylized, black where not.
 
     Returns:
         The exit status: 0, or 1 if any of several inputs failed.
@@ -110,38 +111,34 @@ def stylize_all(
             existing = find_frames(job.target) if is_template(job.target) else [job.target]
             if existing and existing[0].exists() and not force:
                 raise UserError(f"{existing[0]} exists; --force overwrites it, -o NAME keeps both")
-            _stylize(stylizer, job, options, mask)
+            if job.is_video:
+                _stylize_video(partial(stylizer, mask=mask), job, options, stylizer.at_once)
+            else:
+                _stylize_photo(stylizer, job, mask)
             written.add(job.target)
     print(one_line(jobs[0].target, None) if batch.alone else f"{len(written)} stylized, {batch.failed} failed")
     return 1 if batch.failed else 0
 
 
-def _stylize(stylizer: Stylizer, job: _Job, options: VideoOptions, mask: Image.Image | None) -> None:
-    if job.is_video:
-        _stylize_video(partial(stylizer, mask=mask), job, options, stylizer.at_once)
-        return
+def _stylize_photo(stylizer: Stylizer, job: _Job, mask: Image.Image | None) -> None:
     try:
-        painted = stylizer(_read(job.source, stylizer), mask)
-    except ImageError:  # names the file
+        try:
+            image = read_image(job.source, check_size=stylizer.check_size)
+        except RunError:  # too large for the memory
+            if stylizer.size is None:
+                raise
+            # It will be scaled down, and a JPEG can be decoded at a fraction of its size.
+            image = read_image(job.source, 2 * stylizer.size, check_size=stylizer.check_size)
+        stylized = stylizer(image, mask)
+    except ImageError:  # names the file already
         raise
     except (UserError, RunError) as error:
         raise type(error)(f"{job.source}: {error}") from error
-    write_image(painted, job.target)
-
-
-def _read(path: Path, stylizer: Stylizer) -> Image.Image:
-    try:
-        return read_image(path, check_size=stylizer.check_size)
-    except (
-        RunError
-    ):  # too large for the memory; a JPEG that is made smaller anyway can be decoded at a part of its size
-        if stylizer.size is None:
-            raise
-        return read_image(path, 2 * stylizer.size, check_size=stylizer.check_size)
+    write_image(stylized, job.target)
 
 
 def _stylize_video(stylize: Callable[..., Any], job: _Job, options: VideoOptions | None, at_once: int) -> None:
-    if job.target.suffix.lower() in WRITABLE_SUFFIXES and not is_template(job.target):
+    if job.target.suffix.lower() in WRITABLE_PICTURE_SUFFIXES and not is_template(job.target):
         numbered = job.target.with_stem(f"{job.target.stem}-%05d")
         raise UserError(f"{job.source} is a video, {job.target} one picture; -o {numbered} writes each frame")
     try:
@@ -158,9 +155,9 @@ def _stylize_video(stylize: Callable[..., Any], job: _Job, options: VideoOptions
 
 
 def _is_video(path: Path) -> bool:
-    """By its suffix; an animated GIF is one, and a file that says nothing is one unless it holds a picture."""
+    """Decide by the suffix. A GIF is a video if it is animated, a file of another suffix unless it is a picture."""
     suffix = path.suffix.lower()
-    if suffix in VIDEO_SUFFIXES or suffix in SUFFIXES - {".gif"}:
+    if suffix in VIDEO_SUFFIXES or suffix in PICTURE_SUFFIXES - {".gif"}:
         return suffix in VIDEO_SUFFIXES
     try:
         return is_animated(path)
@@ -169,7 +166,7 @@ def _is_video(path: Path) -> bool:
 
 
 def _jobs(found: Sequence[tuple[Path, Path]], output: Path | None, is_file: bool, style: str) -> Iterator[_Job]:
-    """Each input with where its result goes; the tree below an input folder is kept."""
+    """Each input with its target. The tree below an input folder is kept."""
     if output is not None and is_file:
         sources = tuple(path for path, _ in found)
         if _become_video(sources, output):
@@ -183,39 +180,39 @@ def _jobs(found: Sequence[tuple[Path, Path]], output: Path | None, is_file: bool
     for source, place in found:
         suffix = place.suffix.lower()
         if is_video := _is_video(source):
-            suffix = place.suffix if suffix in WRITABLE_VIDEO_SUFFIXES else ".mkv"  # holds every kind of sound
+            suffix = place.suffix if suffix in WRITABLE_VIDEO_SUFFIXES else ".mkv"  # Matroska holds every kind of sound
         else:
-            suffix = place.suffix if suffix in WRITABLE_SUFFIXES else ".png"
+            suffix = place.suffix if suffix in WRITABLE_PICTURE_SUFFIXES else ".png"
         yield _Job(source, folder / place.with_name(f"{place.stem}-{style}{suffix}"), is_video)
 
 
 def _names_file(output: Path) -> bool:
-    """Whether it is a file, or else a folder.
+    """Whether `output` is the name of a file; if not, it is a folder's.
 
     Raises:
-        UserError: it looks like a file of a kind that is not written.
+        UserError: it has the suffix of a file that fst does not write.
     """
     with write_errors_of(output):
         if output.is_dir():
             return False
-    if output.suffix.lower() in SUFFIXES | VIDEO_SUFFIXES or is_template(output):
+    if output.suffix.lower() in PICTURE_SUFFIXES | VIDEO_SUFFIXES or is_template(output):
         return True
-    if str(output) == "-" or _SUFFIX.fullmatch(output.suffix):
+    if str(output) == "-" or _FILE_SUFFIX.fullmatch(output.suffix):
         raise UserError(f"-o {output}: neither a picture nor a video (.png, .jpg, .mp4, …), nor a folder that is there")
     return False
 
 
 def _become_video(sources: Sequence[Path], output: Path) -> bool:
-    """Whether these are pictures and the output holds them one after another; one picture makes a still GIF."""
+    """Whether pictures become the frames of one output. A single picture and a GIF make a picture."""
     suffix = output.suffix.lower()
     if not is_template(output) and suffix not in VIDEO_SUFFIXES and (suffix != ".gif" or len(sources) == 1):
         return False
-    # Path.exists raises where a folder may not be searched.
+    # Path.exists raises an error in a folder without search permission.
     return all(os.path.exists(path) and not _is_video(path) for path in sources)  # noqa: PTH110
 
 
 def _find(text: str, batch: _Batch) -> list[tuple[Path, Path]]:
-    """The pictures and videos that an argument names, each with its place below the output folder."""
+    """The pictures and videos that an argument names, each with its path below the output folder."""
     if not text:
         raise UserError("an input is empty; name a picture, a video or a folder ('.' is the current one)")
     path = Path(text).expanduser()
@@ -226,12 +223,12 @@ def _find(text: str, batch: _Batch) -> list[tuple[Path, Path]]:
                 raise error
             batch.fail(f"{error.filename}: {error.strerror}")
 
-        files = find_images(path, SUFFIXES | VIDEO_SUFFIXES, skip)
+        files = find_images(path, PICTURE_SUFFIXES | VIDEO_SUFFIXES, skip)
         if not files:
             raise UserError(f"{text}: no pictures in it or below it")
         return [(file, file.relative_to(path)) for file in files]
     if not path.exists() and (is_template(path) or glob.has_magic(text)):
-        # Path.glob takes no absolute patterns.
+        # Path.glob does not take absolute patterns.
         names = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
         files = find_frames(path) if is_template(path) else [Path(name) for name in names]
         if not (files := [file for file in files if not refusal_to_read(file)]):

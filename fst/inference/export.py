@@ -10,20 +10,19 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import ImageOps
 
 from fst.errors import RunError, UserError
 from fst.files import check_writable, write_errors_of, written_atomically
-from fst.images import flatten_alpha, read_image, read_tensor, require_images, to_tensor
-from fst.inference.backends import Painter, import_openvino, require, run_onnx, run_openvino, to_onnx
+from fst.images import flatten_alpha, psnr, read_image, read_tensor, require_images, resize, to_tensor
+from fst.inference.backends import RunNetwork, import_openvino, load_onnx, load_openvino, require, to_onnx
 from fst.networks.transform import TransformNetwork
 from fst.resources import find_style_image
 from fst.style_file import load_style
 
-SUFFIXES = {"onnx": (".onnx",), "openvino": (".xml", ".bin")}
+EXPORT_SUFFIXES = {"onnx": (".onnx",), "openvino": (".xml", ".bin")}
 LEAST_PSNR = {"fp32": 40.0, "fp16": 40.0, "int8": 30.0}  # dB, to PyTorch in float32
-_CHECKED_SIZES = ((61, 90), (127, 33), (255, 341))  # height, width: none that the strides divide
+_CHECKED_SIZES = ((61, 90), (127, 33), (255, 341))  # height and width, none a multiple of the strides
 _CALIBRATION = 24  # photos
 _CALIBRATION_SIDE = 256  # pixels
 
@@ -31,12 +30,12 @@ _CALIBRATION_SIDE = 256  # pixels
 def export_style(
     style: Path, to: str, output: Path, precision: str = "fp32", photos: Path | None = None, force: bool = False
 ) -> dict[str, float]:
-    """Write a style for another runtime, if what it paints there is what it paints here.
+    """Write a style for another runtime, after checking that it gives the same pictures there.
 
     Args:
         to: `onnx` (one file) or `openvino` (`.xml` and `.bin`).
-        precision: of the stored weights, `fp32` or `fp16`; or `int8` for both weights and work, with OpenVINO only.
-        photos: folder of photos of the kind to be stylized, from which int8 takes its ranges.
+        precision: of the stored weights, `fp32` or `fp16`; or `int8` for weights and arithmetic, with OpenVINO only.
+        photos: folder of photos of the kind to be stylized, on which int8 measures its value ranges.
         force: overwrite existing files.
 
     Returns:
@@ -48,7 +47,7 @@ def export_style(
         RunError: the PSNR is too low (nothing is written then), or the files cannot be written.
     """
     require(to)
-    suffixes = SUFFIXES[to]
+    suffixes = EXPORT_SUFFIXES[to]
     if output.suffix != suffixes[0]:
         raise UserError(f"{output}: {to} is written to a {suffixes[0]} file")
     for path in map(output.with_suffix, suffixes):
@@ -56,7 +55,7 @@ def export_style(
             raise UserError(f"{path} exists; --force overwrites it")
         check_writable(path)
     if (precision == "int8") != (photos is not None):
-        raise UserError("int8 and only int8 takes its ranges from photos: --precision int8 --photos FOLDER")
+        raise UserError("int8, and only int8, measures its value ranges on photos: --precision int8 --photos FOLDER")
     if precision == "int8" and to == "onnx":
         raise UserError("int8 is for --to openvino: with ONNX Runtime it is slower than fp32")
     if precision == "int8":
@@ -64,8 +63,8 @@ def export_style(
     pictures = None if photos is None else require_images(photos, "--photos")
     network, _ = load_style(style)
     contents = _convert(to_onnx(style), to, precision, pictures)
-    run = run_onnx if to == "onnx" else run_openvino
-    similarity = _compare(network, run(*contents))
+    load = load_onnx if to == "onnx" else load_openvino
+    similarity = _compare(network, load(*contents))
     if not min(similarity.values()) >= LEAST_PSNR[precision]:  # nor NaN
         raise RunError(
             f"{output} not written: in {precision} it differs too much from PyTorch, {min(similarity.values()):.1f} dB"
@@ -80,7 +79,7 @@ def export_style(
 
 
 def _convert(model: bytes, to: str, precision: str, photos: Sequence[Path] | None) -> list[bytes]:
-    """An ONNX model as the contents of the files of another format or precision."""
+    """The contents of the files to write, from an ONNX model."""
     if to == "onnx":
         return [_half_onnx(model) if precision == "fp16" else model]
     openvino = import_openvino()
@@ -90,11 +89,11 @@ def _convert(model: bytes, to: str, precision: str, photos: Sequence[Path] | Non
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "style.xml")
         openvino.save_model(ir, path, compress_to_fp16=precision == "fp16")
-        return [path.with_suffix(suffix).read_bytes() for suffix in SUFFIXES[to]]
+        return [path.with_suffix(suffix).read_bytes() for suffix in EXPORT_SUFFIXES[to]]
 
 
 def _half_onnx(model: bytes) -> bytes:
-    """The weights in float16, cast when a runtime loads them: half the file, and what OpenVINO does, too."""
+    """The same with weights in float16, which a runtime casts when it loads them, as OpenVINO does: half the size."""
     import onnx
 
     half = onnx.load_from_string(model)
@@ -107,14 +106,14 @@ def _half_onnx(model: bytes) -> bytes:
 
 
 def _quantize(ir: Any, photos: Sequence[Path]) -> Any:
-    """An OpenVINO model in int8, with the ranges that photos give (NNCF's post-training quantisation)."""
+    """An OpenVINO model in int8, its value ranges measured on photos (NNCF's post-training quantisation)."""
     import nncf
 
     chosen = photos[:: max(1, len(photos) // _CALIBRATION)][:_CALIBRATION]
     squares = (ImageOps.fit(flatten_alpha(read_image(path)), (_CALIBRATION_SIDE, _CALIBRATION_SIDE)) for path in chosen)
     pictures = [to_tensor(square).contiguous().numpy() for square in squares]
     convolutions = [op.get_friendly_name() for op in ir.get_ordered_ops() if op.get_type_name() == "Convolution"]
-    # The ends meet pixels, and instance norms (MVN) in int8 cost 10 dB and gain no time.
+    # The first and last convolutions read and write pixels. Instance norms (MVN) in int8 cost 10 dB and save no time.
     precise = nncf.IgnoredScope(names=[convolutions[0], convolutions[-1]], types=["MVN"], validate=False)
     nncf.set_log_level(logging.ERROR)
     with redirect_stdout(sys.stderr):  # its progress bars
@@ -122,12 +121,12 @@ def _quantize(ir: Any, photos: Sequence[Path]) -> Any:
 
 
 @torch.inference_mode()
-def _compare(network: TransformNetwork, paint: Painter) -> dict[str, float]:
-    """PSNR in dB by size, of a picture and its mirror image."""
+def _compare(network: TransformNetwork, run: RunNetwork) -> dict[str, float]:
+    """PSNR in dB by size of picture, measured on one picture and its mirror image."""
     picture = read_tensor(find_style_image("woodcut_sea"))
     similarity = {}
     for height, width in _CHECKED_SIZES:
-        images = F.interpolate(picture, (height, width), mode="bicubic", antialias=True).clamp(0, 1)
+        images = resize(picture, (height, width))
         images = torch.cat([images, images.flip(3)])
-        similarity[f"{width}×{height}"] = float(-10 * (paint(images) - network(images)).square().mean().log10())
+        similarity[f"{width}×{height}"] = psnr(run(images), network(images))
     return similarity

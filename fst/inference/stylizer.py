@@ -9,43 +9,51 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image, ImageFile
 from torch import Tensor
 
 from fst.errors import RunError, UserError
 from fst.hardware import fast_dtype, free_cuda_memory, free_memory, give_back_blocks, pick_device, used_memory
-from fst.images import flatten_alpha, from_uint8, keep_colors, resize_longer_side, scaled_size, to_srgb, to_uint8
+from fst.images import (
+    flatten_alpha,
+    from_uint8,
+    keep_colors,
+    resize,
+    resize_longer_side,
+    scaled_size,
+    to_srgb,
+    to_uint8,
+)
 from fst.inference.backends import open_backend
-from fst.inference.bands import least_memory, memory_needed, paint_in_bands
+from fst.inference.bands import memory_need, stylize_in_bands
 from fst.style_file import find_style
 
 Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
-_ROWS = 512  # of a picture at a time, where each pixel is worked on by itself
-# Bytes of memory for each pixel, measured, from above: of a PIL image, of a file's until it is decoded and converted,
-# of a picture to be painted with all its copies but the networks' own output, and of the copies made after the network.
-_STORED, _READ, _PAINTED, _FINISHED = 4, 12, 20, 10
-_SAMPLE = 8  # of a tensor's rows and columns, every eighth is looked at
+_ROWS = 512  # rows at a time in pixelwise work
+# Bytes for each pixel, measured upper estimates: of a PIL image; of a file while it is decoded and converted; of a
+# picture while it is stylized, with all copies but the networks' outputs; of the copies made after the network.
+_STORED, _READ, _STYLIZED, _FINISHED = 4, 12, 20, 10
+_SAMPLE = 8  # every eighth row and column of a tensor is checked
 
 
 class Stylizer:
     """A trained style, ready to be called.
 
     >>> stylizer = Stylizer("starry_night")                                # doctest: +SKIP
-    >>> stylizer(Image.open("photo.jpg")).save("painted.png")              # doctest: +SKIP
+    >>> stylizer(Image.open("photo.jpg")).save("stylized.png")             # doctest: +SKIP
 
     Args:
         style: a name that `fst styles` lists, or a style file's path; or several with their shares, as
             `{"starry_night": 0.3, "udnie": 0.7}`: their outputs are blended.
         device: `auto`, or a torch device name.
         size: longer side in pixels to stylize at; `None` keeps the picture's own. Smaller gives broader strokes.
-        strength: blend of the picture (0) and its stylized self (1).
+        strength: from 0 (the picture as it is) to 1 (the stylized picture).
         keep_colors: take only the luminance from the style.
         stroke: size of the brush: the picture is stylized at 1/`stroke` of its size and scaled back.
-        memory: the most that this process may take of the host's memory, in GiB; `None` is what is free. A picture
-            that needs more, or more than a CUDA device has free, is done in bands: the same result, more slowly.
-        backend: what runs the network: `auto`, `torch`, `compile`, `openvino` or `onnxruntime`, see `open_backend`.
-            Bands are always done by `torch`.
+        memory: the most that this process may take of the host's memory, in GiB; `None` takes what is free. A
+            picture that needs more, or more than a CUDA device has free, is stylized in bands: the same result, slower.
+        backend: what runs the network: `torch`, `compile`, `openvino` or `onnxruntime`, see `open_backend`.
+            Bands always use `torch`.
 
     Raises:
         UserError: no such style, device or backend, a damaged file, an argument out of range.
@@ -60,7 +68,7 @@ class Stylizer:
         keep_colors: bool = False,
         stroke: float = 1.0,
         memory: float | None = None,
-        backend: str = "auto",
+        backend: str = "torch",
     ) -> None:
         if not 0 <= strength <= 1:
             raise UserError(f"strength is {strength}; it goes from 0 (the picture) to 1 (the style)")
@@ -80,48 +88,49 @@ class Stylizer:
         self.networks = [opened.network for opened in self.backends]
         self._shares = [share / total for share in shares.values()]
         self.size, self.strength, self.keep_colors, self.stroke = size, strength, keep_colors, stroke
-        self._ceiling = None if memory is None else round(memory * 2**30)
+        self._memory_needs = [memory_need(network) for network in self.networks]
+        self._memory_limit = None if memory is None else round(memory * 2**30)
         self._dtype = fast_dtype(self.device)
-        self._alone = Lock()  # for pictures that fill the memory
+        self._lock = Lock()  # held by a picture that takes most of the memory
 
     @property
     def at_once(self) -> int:
-        """How many pictures it does best side by side, in threads that share PyTorch's; it is safe to do so."""
+        """How many threads should call it at the same time, which is safe; they share PyTorch's threads."""
         threads = torch.get_num_threads() if self.device.type == "cpu" else 1
         return min(2, threads) if all(backend.name == "torch" for backend in self.backends) else 1
 
     @property
     def name(self) -> str:
-        """Of the style, or of those of a blend."""
+        """The style's name, or those of a blend joined by `+`."""
         return "+".join(info.name for info in self.infos)
 
     def check_size(self, width: int, height: int, is_read: bool = False) -> None:
-        """Refuse a picture that is too large for the memory, from its size alone: before it is decoded and scaled.
+        """Refuse a picture that is too large for the memory, before it is decoded and scaled.
 
         Args:
-            is_read: it is in memory already.
+            is_read: whether it is in memory already.
 
         Raises:
             RunError: says how much memory is needed.
         """
-        wide, high = scaled_size(width, height, self.size)
-        brushed_wide, brushed_high = self._brushed(wide), self._brushed(high)
-        needed = wide * high * _PAINTED + self._least_memory(brushed_wide)
-        needed += brushed_wide * brushed_high * 3 * len(self.networks)
-        if (wide, high) != (width, height):
-            needed += (width + wide) * height * _STORED  # scaled along the rows first
+        new_width, new_height = scaled_size(width, height, self.size)
+        net_width, net_height = self._stroked(new_width), self._stroked(new_height)  # what the networks get
+        needed = new_width * new_height * _STYLIZED + max(need.in_bands(net_width) for need in self._memory_needs)
+        needed += net_width * net_height * 3 * len(self.networks)
+        if (new_width, new_height) != (width, height):
+            needed += (width + new_width) * height * _STORED  # PIL scales along the rows first
         if self.stroke != 1:
-            needed += (brushed_wide * _PAINTED + wide * _STORED) * brushed_high
+            needed += (net_width * _STYLIZED + new_width * _STORED) * net_height
         read = width * height * (_STORED if is_read else _READ)
-        self._require(needed - read if is_read else max(needed, read), wide, high)
+        self._require_memory(needed - read if is_read else max(needed, read), new_width, new_height)
 
     def __call__(self, image: Picture, mask: Image.Image | None = None) -> Picture:
         """Stylize one picture, or a batch of one size.
 
         Args:
             image: a PIL image of any mode, turned upright by its EXIF orientation; a uint8 `(H, W, 3)` array; or a
-                `(B, 3, H, W)` float tensor in [0, 1], which is always done at once, whatever memory it takes.
-            mask: white where the picture shall be stylized, black where not, and between; of any size.
+                `(B, 3, H, W)` float tensor in [0, 1], which is always stylized at once, whatever memory it takes.
+            mask: white where the picture is to be stylized, black where not, grey for a mixture; of any size.
 
         Returns:
             The same kind. A PIL image with transparency keeps it; a tensor stays on its device.
@@ -140,7 +149,7 @@ class Stylizer:
             if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point() or not image.numel():
                 raise UserError(f"a tensor must be float (B, 3, H, W), this is {image.dtype} {tuple(image.shape)}")
             least, most = torch.stack(image.detach()[..., ::_SAMPLE, ::_SAMPLE].aminmax()).tolist()
-            if not (least > -0.5 and most < 1.5):  # what scaling adds is less
+            if not (least > -0.5 and most < 1.5):  # resizing may leave [0, 1], by less than this
                 raise UserError(f"a tensor's values go from 0 to 1, these from {least:.3g} to {most:.3g}")
             return self._stylize_tensor(image.to(self.device), mask).to(image.device, image.dtype)
         raise UserError(f"cannot stylize a {type(image).__name__}; give a PIL image, a uint8 array or a float tensor")
@@ -150,7 +159,7 @@ class Stylizer:
         if self.stroke != 1 or self.size not in (None, max(array.shape)):  # PIL scales
             return np.asarray(self._stylize_pil(Image.fromarray(array), mask))
         content = torch.from_numpy(np.require(array, requirements=["C", "W"]))[None]
-        return self._finish_pixels(self._paint(content), content, mask)[0].numpy()
+        return self._finish_pixels(self._stylize_pixels(content), content, mask)[0].numpy()
 
     @torch.inference_mode()
     def _stylize_pil(self, image: Image.Image, mask: Image.Image | None) -> Image.Image:
@@ -159,9 +168,9 @@ class Stylizer:
         flat = flatten_alpha(image)
         content = _pixels(flat)
         if self.stroke == 1:
-            pixels = self._paint(content)
+            pixels = self._stylize_pixels(content)
         else:
-            pixels = self._paint(_pixels(resize_longer_side(flat, self._brushed(max(image.size)))))
+            pixels = self._stylize_pixels(_pixels(resize_longer_side(flat, self._stroked(max(image.size)))))
             pixels = _pixels(Image.fromarray(pixels[0].numpy()).resize(image.size, Image.Resampling.LANCZOS))
         stylized = Image.fromarray(self._finish_pixels(pixels, content, mask)[0].numpy())
         if image.mode == "RGBA":
@@ -170,59 +179,62 @@ class Stylizer:
 
     @torch.inference_mode()
     def _stylize_tensor(self, images: Tensor, mask: Image.Image | None) -> Tensor:
+        height, width = images.shape[-2:]
         if self.size is not None:
-            images = _resize(images, self.size)
-        longer = max(images.shape[-2:])
-        painted = self._blend(images if self.stroke == 1 else _resize(images, self._brushed(longer)))
-        if self.stroke != 1:
-            painted = _resize(painted, *images.shape[-2:])
+            width, height = scaled_size(width, height, self.size)
+            images = resize(images, (height, width))
+        if self.stroke == 1:
+            stylized = self._blend(images)
+        else:
+            net_width, net_height = scaled_size(width, height, self._stroked(max(width, height)))
+            stylized = resize(self._blend(resize(images, (net_height, net_width))), (height, width))
         if mask is None:
-            return self._finish(painted, images)
-        white = from_uint8(_pixels(mask.convert("L").resize((images.shape[3], images.shape[2]))))
-        return self._finish(painted, images, white.to(self.device))
+            return self._finish(stylized, images)
+        white = from_uint8(_pixels(mask.convert("L").resize((width, height))))
+        return self._finish(stylized, images, white.to(self.device))
 
-    def _brushed(self, longer: int) -> int:
-        return max(1, round(longer / self.stroke))
+    def _stroked(self, side: int) -> int:
+        """A side of the picture as the networks get it: smaller for broader strokes."""
+        return max(1, round(side / self.stroke))
 
-    def _paint(self, pixels: Tensor) -> Tensor:
-        """uint8 `(1, H, W, 3)` through the networks: at once where the memory suffices, or else in bands."""
+    def _stylize_pixels(self, pixels: Tensor) -> Tensor:
+        """uint8 `(1, H, W, 3)` on the CPU to the same: at once if the memory suffices, or else in bands."""
         height, width = pixels.shape[1:3]
-        finished = height * width * _FINISHED
-        needed = max(memory_needed(network, height, width) for network in self.networks)
-        memory = self._free_memory(needed + finished) - finished
+        needed = max(need.at_once(height, width) for need in self._memory_needs)
+        finishing = height * width * _FINISHED
+        memory = self._free_memory(needed + finishing) - finishing
         device_memory = free_cuda_memory(self.device) if self.device.type == "cuda" else memory
         if needed <= device_memory:
-            with nullcontext() if 2 * needed <= device_memory else self._alone:
+            # The memory suffices for one picture. If it does not for two, threads take turns.
+            with nullcontext() if 2 * needed <= device_memory else self._lock:
                 content = pixels.to(self.device)
                 if len(self.backends) == 1:
                     return self.backends[0](content).cpu()
                 return to_uint8(self._blend(from_uint8(content))).cpu()
-        self._require(self._least_memory(width) + finished, width, height)
-        with self._alone:
-            painted = [paint_in_bands(net, pixels, self._dtype, memory, device_memory) for net in self.networks]
-        return painted[0] if len(painted) == 1 else _by_rows(self._mix, *painted)
+        self._require_memory(max(need.in_bands(width) for need in self._memory_needs) + finishing, width, height)
+        with self._lock:
+            stylized = [stylize_in_bands(net, pixels, self._dtype, memory, device_memory) for net in self.networks]
+        return stylized[0] if len(stylized) == 1 else _by_rows(self._mix, *stylized)
 
     def _free_memory(self, wanted: int) -> int:
-        """Bytes of the host's memory; less than `wanted` only if so little is left with nothing kept."""
+        """Free bytes of the host's memory. If they are less than `wanted`, freed blocks are given back first."""
 
         def free() -> int:
-            return free_memory() if self._ceiling is None else min(free_memory(), self._ceiling - used_memory())
+            limit = inf if self._memory_limit is None else self._memory_limit - used_memory()
+            return int(min(free_memory(), limit))
 
         if (amount := free()) < wanted:
             give_back_blocks()
             amount = free()
         return amount
 
-    def _least_memory(self, width: int) -> int:
-        return max(least_memory(network, width) for network in self.networks)
-
-    def _require(self, needed: int, width: int, height: int) -> None:
+    def _require_memory(self, needed: int, width: int, height: int) -> None:
         if needed <= self._free_memory(needed):
             return
         there = f"{free_memory() / 2**30:.1f} are free"
-        if self._ceiling is not None and needed > self._ceiling - used_memory():
+        if self._memory_limit is not None and needed > self._memory_limit - used_memory():
             needed += used_memory()
-            there = f"memory is {self._ceiling / 2**30:g}"
+            there = f"memory is {self._memory_limit / 2**30:g}"
         amount = ceil(1.02 * needed / 2**30 * 10) / 10
         raise RunError(
             f"not enough memory for {width}×{height} pixels: {amount:.1f} GiB are needed, {there}; "
@@ -230,16 +242,17 @@ class Stylizer:
         )
 
     def _blend(self, content: Tensor) -> Tensor:
+        """`(B, 3, H, W)` floats through all networks, mixed."""
         content = content.float()
         return self._mix(*(backend(content) for backend in self.backends))
 
-    def _mix(self, *painted: Tensor) -> Tensor:
-        if len(painted) == 1:
-            return painted[0]
-        return sum(share * picture for share, picture in zip(self._shares, painted, strict=True))  # type: ignore[return-value]
+    def _mix(self, *stylized: Tensor) -> Tensor:
+        if len(stylized) == 1:
+            return stylized[0]
+        return sum(share * picture for share, picture in zip(self._shares, stylized, strict=True))  # type: ignore[return-value]
 
     def _finish_pixels(self, pixels: Tensor, content: Tensor, mask: Image.Image | None) -> Tensor:
-        """All uint8 `(1, H, W, 3)`."""
+        """Apply mask, strength and colours; all pictures are uint8 `(1, H, W, 3)`."""
         if mask is not None:
             height, width = content.shape[1:3]
             return _by_rows(self._finish, pixels, content, _pixels(mask.convert("L").resize((width, height))))
@@ -247,14 +260,15 @@ class Stylizer:
             return _by_rows(self._finish, pixels, content)
         return pixels
 
-    def _finish(self, painted: Tensor, content: Tensor, mask: Tensor | None = None) -> Tensor:
+    def _finish(self, stylized: Tensor, content: Tensor, mask: Tensor | None = None) -> Tensor:
         if self.keep_colors:
-            painted = keep_colors(painted, content)
-        return torch.lerp(content, painted, torch.as_tensor(self.strength).to(content) * (1 if mask is None else mask))
+            stylized = keep_colors(stylized, content)
+        share = torch.as_tensor(self.strength).to(content) * (1 if mask is None else mask)
+        return torch.lerp(content, stylized, share)
 
 
 def _pixels(image: Image.Image) -> Tensor:
-    """An "RGB" or "L" picture as uint8 `(1, H, W, 3)`, without holding it once more on the way."""
+    """An "RGB" or "L" picture as uint8 `(1, H, W, 3)`, in parts: NumPy would hold a second copy of the whole."""
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     for top in range(0, image.height, _ROWS):
         rows = image.crop((0, top, image.width, min(top + _ROWS, image.height)))
@@ -262,16 +276,8 @@ def _pixels(image: Image.Image) -> Tensor:
     return torch.from_numpy(pixels)[None]
 
 
-def _resize(images: Tensor, *size: int) -> Tensor:
-    """To a longer side, or to height and width."""
-    if len(size) == 1:
-        factor = size[0] / max(images.shape[-2:])
-        size = tuple(max(1, round(side * factor)) for side in images.shape[-2:])
-    return F.interpolate(images, size, mode="bicubic", antialias=True).clamp(0, 1)
-
-
 def _by_rows(function: Callable[..., Tensor], *pixels: Tensor) -> Tensor:
-    """A function of float pictures, pixel by pixel, on uint8 ones, without holding all of them as floats."""
+    """Apply a pixelwise function of float pictures to uint8 ones, in parts: floats take four times the memory."""
     result = torch.empty_like(pixels[0])
     for top in range(0, result.shape[1], _ROWS):
         rows = slice(top, top + _ROWS)

@@ -1,4 +1,4 @@
-"""A camera, stylized live on a page of this machine's own: newest frame first, late ones are dropped."""
+"""A camera, stylized live on a web page that only this machine can open. Frames that come too fast are dropped."""
 
 import json
 import sys
@@ -24,10 +24,10 @@ from fst.errors import RunError, UserError
 _PAGE = Path(__file__).with_name("webcam.html")
 _CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}"), "win32": ("dshow", "video={}")}
 _JPEG_QUALITY = 85  # of the page's pictures
-_HEARTBEAT = 0.2  # seconds after which a waiting thread looks whether it should end
+_HEARTBEAT = 0.2  # seconds after which a waiting thread checks whether it should end
 
 _CONNECTIONS = 64
-_HEADERS = {  # nobody else's script, frame or picture, and nothing of a camera is kept
+_HEADERS = {  # no scripts or frames of other sites, and nothing is cached
     "Content-Security-Policy": "default-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -39,7 +39,7 @@ Item = TypeVar("Item")
 
 
 class Newest(Generic[Item]):
-    """A place for one item: the newest takes it, and a reader never gets the same one twice."""
+    """Holds the newest item of a stream. A reader gives the number of its last one and waits for a newer one."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -86,11 +86,11 @@ def read_camera(source: str) -> Iterator[np.ndarray]:
 
 @dataclass
 class Live:
-    """What is shown, and what its page says of it.
+    """The loop that stylizes the camera's frames, and the state that the page shows.
 
     Attributes:
-        open_style: a style's name to what stylizes a frame.
-        styles: names to switch between.
+        open_style: makes the function that stylizes a frame, uint8 `(H, W, 3)`, from a style's name.
+        styles: names to choose from.
         style: the one in use.
     """
 
@@ -160,7 +160,7 @@ class Live:
                 self._frames.put((time.monotonic(), frame))
                 if self.stopped.is_set():
                     return
-        except Exception as error:  # raised where the work is waited for
+        except Exception as error:  # `run` raises it
             self.error = error
 
 
@@ -168,7 +168,7 @@ class Page(BaseHTTPRequestHandler):
     """One request: GET `/`, `/pictures` (MJPEG) or `/state`, HEAD of the same, or POST `/style/NAME`."""
 
     server: "PageServer"
-    timeout = 10.0  # seconds without a byte: one who sends half a request, or reads no more, is let go
+    timeout = 10.0  # seconds without a byte, after which a connection is closed
 
     def do_GET(self) -> None:
         if self._is_foreign():
@@ -199,8 +199,10 @@ class Page(BaseHTTPRequestHandler):
         self._reply("application/json", json.dumps(self.server.live.state()).encode())
 
     def _is_foreign(self) -> bool:
-        """Another site's page must neither see the camera, also not by a name of its own for this address, nor
-        switch styles."""
+        """Whether the request comes from another site's page, which must not see the camera or switch styles.
+
+        The Host header is checked too: a site can give its own host name this machine's address (DNS rebinding).
+        """
         hosts = [f"{name}:{self.server.server_port}" for name in ("127.0.0.1", "localhost")]
         origin = self.headers.get("Origin")
         return self.headers.get("Host") not in hosts or origin not in (None, *(f"http://{host}" for host in hosts))
@@ -233,7 +235,7 @@ class PageServer(ThreadingHTTPServer):
     """The page on a free port of the loopback address, a thread for each of at most 64 connections."""
 
     daemon_threads = True
-    request_queue_size = _CONNECTIONS  # http.server's 5 make a browser wait that opens more at once
+    request_queue_size = _CONNECTIONS  # a browser may open more than the 5 of http.server
 
     def __init__(self, live: Live) -> None:
         super().__init__(("127.0.0.1", 0), Page)
@@ -253,12 +255,12 @@ class PageServer(ThreadingHTTPServer):
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exc_info()[1], OSError):  # those are browsers that went away
+        if not isinstance(sys.exc_info()[1], OSError):  # an OSError is a browser that closed its connection
             super().handle_error(request, client_address)
 
 
 def show_camera(source: str, live: Live) -> None:
-    """Stylize a camera on a page, which a browser opens where there is one, until Ctrl-C.
+    """Stylize a camera until Ctrl-C and show it on a page, which is opened in a browser if there is one.
 
     Args:
         source: as of `read_camera`.

@@ -1,7 +1,10 @@
-"""The image transform networks: a picture in, a stylized picture of the same size out, in one forward pass."""
+"""The image transform networks, which stylize a picture in one forward pass."""
+
+import copy
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from fst.errors import UserError
@@ -17,20 +20,20 @@ from fst.networks.layers import (
 )
 
 LEAST_SIDE = 16  # pixels; below it the reflection paddings no longer fit
-_BORDER = 8  # pixels a side that are painted and cut off, see `TransformNetwork.margins`
+_BORDER = 8  # pixels added on each side and cut off again, see `TransformNetwork.margins`
 
 
 NORMS = {"instance": InstanceNorm, "batch": nn.BatchNorm2d}
 
 
 class TransformNetwork(nn.Module):
-    """Layers in sequence between a picture in [0, 1] and its stylized self of exactly the same size.
+    """A sequence of layers that stylizes pictures in [0, 1] and keeps their size.
 
-    In training mode the output may leave [0, 1], and the loss pulls it back; in eval mode it is clamped.
+    In training mode the output may leave [0, 1], which a term of the loss penalises; in eval mode it is clamped.
 
     Args:
         layers: from pictures in [-1, 1] to the same.
-        multiple: of pixels a side, which their strides need.
+        multiple: sides of the layers' input must be multiples of this, because of their strides.
     """
 
     def __init__(self, layers: nn.Sequential, multiple: int) -> None:
@@ -39,12 +42,12 @@ class TransformNetwork(nn.Module):
         self.multiple = multiple
 
     def forward(self, images: Tensor) -> Tensor:
-        """`(B, 3, H, W)` in [0, 1], any H and W from 16 up, to stylized pictures of exactly the same size."""
-        painted = self.unclamped(images)
-        return painted if self.training else painted.clamp(0, 1)
+        """`(B, 3, H, W)` in [0, 1], H and W at least 16, to stylized pictures of the same size."""
+        stylized = self.unclamped(images)
+        return stylized if self.training else stylized.clamp(0, 1)
 
     def unclamped(self, images: Tensor) -> Tensor:
-        """The output before it is clamped, in either mode: what the loss measures."""
+        """The output before clamping, in both modes; the loss is computed from it."""
         height, width = images.shape[-2:]
         refuse_small(height, width)
         left, _, top, _ = margins = self.margins(height, width)
@@ -59,22 +62,24 @@ class TransformNetwork(nn.Module):
         return x.float()[..., top : top + height, left : left + width] / 2 + 0.5
 
     def float32_layers(self) -> tuple[int, ...]:
-        """Numbers of the layers that stay in float32 under autocast: the convolutions that read or write pixels, which
-        in bfloat16 would round the picture to 8 bits and the gradient with it."""
+        """Numbers of the layers that stay in float32 under autocast: the convolutions that read or write pixels.
+
+        bfloat16 has 8 significant bits, to which it would round the picture and its gradient.
+        """
         return 0, len(self.layers) - 1
 
     def margins(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Pixels that reflection adds on the left, right, top and bottom, to be cut off again.
 
-        The strides want some. And trained networks paint a frame two or three pixels wide, their answer to the loss
-        network's padding with zeros; measured: with 8 pixels beyond it, nothing of it is left.
+        The strides need sides of certain multiples. Besides, trained networks draw a frame two or three pixels wide,
+        because the loss network pads with zeros; 8 more pixels on each side, cut off again, remove it (measured).
         """
         border = 0 if self.training else _BORDER
         right, bottom = (border + -(side + 2 * border) % self.multiple for side in (width, height))
         return border, right, border, bottom
 
     def forward_pixels(self, pixels: Tensor) -> Tensor:
-        """`(B, H, W, 3)` uint8 to the same, for inference."""
+        """Stylize `(B, H, W, 3)` uint8 and return the same kind; for inference."""
         return to_uint8(self(from_uint8(pixels)))
 
 
@@ -85,7 +90,9 @@ def refuse_small(height: int, width: int) -> None:
 
 
 def plain_form(network: TransformNetwork) -> TransformNetwork:
-    """The network itself, its layers from now on as any runtime knows them instead of as they are fast here."""
+    """A copy whose layers are all in their plain form, see `fst.networks.layers`: the same function, for export and
+    for comparison."""
+    network = copy.deepcopy(network)
     for layer in network.modules():
         if isinstance(layer, InstanceNorm | UpsampleConv | OutputConv):
             layer.plain = True
@@ -113,8 +120,8 @@ class JohnsonNetwork(TransformNetwork):
 
     Departures from the paper, all common since: instance instead of batch normalisation (Ulyanov et al. 2016),
     nearest-neighbour upsampling + convolution instead of fractionally strided convolution (Odena et al. 2016, no
-    checkerboard), reflection padding at every layer, and a linear output instead of a scaled tanh, whose saturated
-    spots no gradient reaches.
+    checkerboard), reflection padding at every layer, and a linear output instead of a scaled tanh, which has no
+    gradient where it saturates.
 
     >>> network = JohnsonNetwork().eval()
     >>> network(torch.rand(1, 3, 61, 90)).shape
@@ -141,10 +148,10 @@ class JohnsonNetwork(TransformNetwork):
 
 
 class UnshuffleNetwork(TransformNetwork):
-    """A light network: Johnson's convolutions at full resolution are what costs, and here are none.
+    """A light network. Convolutions at full resolution take most of the time of Johnson's; this one has none.
 
-    Pixel-unshuffle (Shi et al. 2016 in reverse) makes one of each cell of `factor` × `factor` pixels. The residual
-    blocks work at half that resolution, beside the identity, which keeps the cells' detail.
+    Pixel-unshuffle (the inverse of Shi et al. 2016) turns each cell of `factor` × `factor` pixels into one position.
+    The residual blocks work at half that resolution, beside a skip connection that keeps the detail.
 
     >>> network = UnshuffleNetwork(factor=4, width=16, body=16, blocks=1).eval()
     >>> network(torch.rand(1, 3, 61, 90)).shape
@@ -152,7 +159,7 @@ class UnshuffleNetwork(TransformNetwork):
 
     Args:
         factor: pixels a side of a cell, 1 to 4.
-        width: channels of the cells; multiples of 16 suit the hardware.
+        width: channels of a cell; multiples of 16 are fastest.
         body: channels of the residual blocks.
         blocks: residual blocks.
         norm: `instance` or `batch`.
@@ -180,62 +187,62 @@ class UnshuffleNetwork(TransformNetwork):
         self._factor = factor
 
     def float32_layers(self) -> tuple[int, ...]:
-        """Only in training. In use all layers are alike, as in `forward_pixels`: for speed, at 53 dB from float32."""
+        """None in eval mode, as in `forward_pixels`: faster, with a PSNR of 53 dB to float32."""
         return (1, len(self.layers) - 2) if self.training else ()
 
     def forward_pixels(self, pixels: Tensor) -> Tensor:
-        """As of any network, but bytes become cells and cells bytes: at this speed passes over a picture in floats
-        would cost as much as the network."""
+        """The same as in any network, without a float picture: converting one would take as long as the network."""
         height, width = pixels.shape[1:3]
         refuse_small(height, width)
-        cell = (self._factor, self._factor)
         left, right, top, bottom = self.margins(height, width)
-        pixels = _mirrored(_mirrored(pixels, 1, top, bottom), 2, left, right)
-        cells = pixels.unflatten(2, (-1, cell[1])).unflatten(1, (-1, cell[0])).transpose(2, 3)
+        pixels = _reflect_bytes(_reflect_bytes(pixels, 1, top, bottom), 2, left, right)
         _, first, *body, head, _ = self.layers
         assert isinstance(first, ReflectConv)
         assert isinstance(head, SubpixelConv)
-        # 2x/255 - 1, and y/2 + 0.5 in 255 steps, within the kernels; and their channels as they lie in a picture.
-        weight, bias = _as_in_picture(first.weight, 1), first.bias - first.weight.sum((1, 2, 3))
+        # A cell is f×f pixels: (r, s) of one is row r, column s. Pixel-shuffle counts channels as (c r s), a picture in
+        # memory as (r s c), so the kernels' channels are put into that order.
+        f = self._factor
+        cells = rearrange(pixels, "b (h r) (w s) c -> b h w (r s c)", r=f, s=f)
         kind = pixels.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
-        x = cells.flatten(3).to(dtype).permute(0, 3, 1, 2)
-        x = F.conv2d(reflect(x, 1), weight * (2 / 255), bias)
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else first.weight.dtype
+        x = cells.to(dtype).permute(0, 3, 1, 2)  # B, 3 f², H/f, W/f in channels-last memory
+        # The first kernel also scales bytes to [-1, 1]: 2 x / 255 - 1.
+        weight = rearrange(first.weight, "o (c r s) h w -> o (r s c) h w", r=f, s=f)
+        x = F.conv2d(reflect(x, 1), weight * (2 / 255), first.bias - first.weight.sum((1, 2, 3)))
         for layer in body:
             x = layer(x)
-        weight, bias = (_as_in_picture(kernel, 0) for kernel in head.kernels())
-        y = F.conv2d(reflect(x, 1), weight * 127.5, bias * 127.5 + 127.5)
-        y = y.round_().clamp_(0, 255).permute(0, 2, 3, 1).unflatten(3, (*cell, 3)).transpose(2, 3)
-        painted = torch.empty(y.shape, dtype=torch.uint8, device=y.device).copy_(y)
-        return painted.flatten(3, 4).flatten(1, 2)[:, top : top + height, left : left + width]
+        # The last one also scales [-1, 1] to bytes: 255 (y / 2 + 0.5).
+        weight, bias = (rearrange(part, "(c r s) ... -> (r s c) ...", r=f, s=f) for part in head.kernels())
+        y = F.conv2d(reflect(x, 1), weight * 127.5, bias * 127.5 + 127.5).round_().clamp_(0, 255)
+        y = rearrange(y, "b (r s c) h w -> b h r w s c", r=f, s=f)
+        stylized = torch.empty(y.shape, dtype=torch.uint8, device=y.device).copy_(y)  # converts and reorders at once
+        stylized = rearrange(stylized, "b h r w s c -> b (h r) (w s) c")
+        return stylized[:, top : top + height, left : left + width]
 
 
-def _mirrored(pixels: Tensor, dim: int, before: int, after: int) -> Tensor:
-    """Reflection padding, of bytes too."""
+def _reflect_bytes(pixels: Tensor, dim: int, before: int, after: int) -> Tensor:
+    """Reflection padding along one dimension of any number format; `F.pad` has none for uint8."""
     first = pixels.narrow(dim, 1, before).flip(dim)
     last = pixels.narrow(dim, pixels.shape[dim] - 1 - after, after).flip(dim)
     return torch.cat([first, pixels, last], dim)
 
 
-def _as_in_picture(channels: Tensor, dim: int) -> Tensor:
-    """Pixel-shuffle counts colours outermost, a picture in memory innermost."""
-    ordered = channels.unflatten(dim, (3, -1)).transpose(dim, dim + 1)
-    return ordered.flatten(dim, dim + 1)
-
-
-ARCHITECTURES: dict[str, type[TransformNetwork]] = {"johnson": JohnsonNetwork, "unshuffle": UnshuffleNetwork}
+TRANSFORM_NETWORKS: dict[str, type[TransformNetwork]] = {"johnson": JohnsonNetwork, "unshuffle": UnshuffleNetwork}
 
 
 def build_transform_network(architecture: str, **arguments: int | str) -> TransformNetwork:
-    """The transform network of that name; `arguments` as its class takes them.
+    """Build a transform network by the name of its architecture.
+
+    Args:
+        arguments: of the architecture's class.
 
     Raises:
         UserError: no such architecture, or an argument it does not take.
     """
-    if architecture not in ARCHITECTURES:
-        raise UserError(f"no transform network '{architecture}'; there are {', '.join(ARCHITECTURES)}")
+    if architecture not in TRANSFORM_NETWORKS:
+        raise UserError(f"no transform network '{architecture}'; there are {', '.join(TRANSFORM_NETWORKS)}")
     try:
-        network = ARCHITECTURES[architecture](**arguments)  # type: ignore[arg-type]
+        network = TRANSFORM_NETWORKS[architecture](**arguments)  # type: ignore[arg-type]
     except TypeError as error:
         raise UserError(f"transform network '{architecture}': {error}") from error
     return network.to(memory_format=torch.channels_last)

@@ -1,8 +1,8 @@
-"""The frozen loss network: layer names in, a dict of features out."""
+"""The frozen loss network, which gives a picture's features by the names of its layers."""
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from fst.errors import UserError, one_line
 from fst.resources import resource_folder
 
 # Channels and convolutions of each block, a pooling after each (Simonyan & Zisserman 2015, table 1, D and E).
-ARCHITECTURES: dict[str, tuple[tuple[int, int], ...]] = {
+LOSS_NETWORKS: dict[str, tuple[tuple[int, int], ...]] = {
     "vgg16": ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)),
     "vgg19": ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4)),
     "compact": ((32, 2), (64, 2), (128, 4), (192, 4)),  # ours: VGG19's topology, see scripts/distill_loss_network.py
@@ -43,10 +43,10 @@ def layer_table(architecture: str) -> tuple[Layer, ...]:
     Raises:
         UserError: no such architecture.
     """
-    if architecture not in ARCHITECTURES:
-        raise UserError(f"no loss network '{architecture}'; there are {', '.join(ARCHITECTURES)}")
+    if architecture not in LOSS_NETWORKS:
+        raise UserError(f"no loss network '{architecture}'; there are {', '.join(LOSS_NETWORKS)}")
     names: list[tuple[str, int]] = []
-    for block, (channels, convolutions) in enumerate(ARCHITECTURES[architecture], 1):
+    for block, (channels, convolutions) in enumerate(LOSS_NETWORKS[architecture], 1):
         for number in range(1, convolutions + 1):
             names += [(f"conv{block}_{number}", channels), (f"relu{block}_{number}", channels)]
         names.append((f"pool{block}", channels))
@@ -58,13 +58,13 @@ def refuse_unknown_layers(architecture: str, layers: Iterable[str], key: str = "
     if unknown := set(layers) - {layer.name for layer in layer_table(architecture)}:
         raise UserError(
             f"{key}{': ' if key else ''}{architecture} has no layer {', '.join(sorted(unknown))}; it has "
-            + ", ".join(f"conv{b}_1-{b}_{n}" for b, (_, n) in enumerate(ARCHITECTURES[architecture], 1))
+            + ", ".join(f"conv{b}_1-{b}_{n}" for b, (_, n) in enumerate(LOSS_NETWORKS[architecture], 1))
             + " and relu… of the same numbers"
         )
 
 
 class LossNetwork(nn.Module):
-    """VGG as far as the deepest layer asked for; frozen, and left out of every state dict and checkpoint.
+    """VGG up to the deepest layer asked for. Its weights are frozen, and no state dict or checkpoint holds them.
 
     >>> network = LossNetwork("vgg16", ["relu1_2", "conv2_1"], weights="random")
     >>> {name: tuple(features.shape) for name, features in network(torch.rand(1, 3, 32, 48)).items()}
@@ -78,7 +78,7 @@ class LossNetwork(nn.Module):
         pooling: `max`, or `average` (Gatys et al. 2016, section 2: smoother gradients for synthesis).
 
     Raises:
-        UserError: unknown names, or weights that cannot be had or lack a layer.
+        UserError: unknown names, or weights that cannot be read or lack a layer.
     """
 
     _mean: Tensor
@@ -95,19 +95,17 @@ class LossNetwork(nn.Module):
         refuse_unknown_layers(architecture, self.layers)
         self._pool = F.max_pool2d if pooling == "max" else F.avg_pool2d
         self.table = self._cut(layer_table(architecture), self.layers)
-        # Buffers that are not saved, instead of parameters: nothing to freeze, nothing for an optimiser or a
-        # checkpoint to find.
         self.register_buffer("_mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
         for name, (weight, bias) in self._load(weights).items():
-            self.register_buffer(f"{name}_weight", weight, persistent=False)
-            self.register_buffer(f"{name}_bias", bias, persistent=False)
+            self.register_parameter(f"{name}_weight", nn.Parameter(weight, requires_grad=False))
+            self.register_parameter(f"{name}_bias", nn.Parameter(bias, requires_grad=False))
 
     def forward(self, images: Tensor, layers: Iterable[str] | None = None) -> dict[str, Tensor]:
         """Features of `(B, 3, H, W)` pictures in [0, 1] by layer name, each `(B, C, H / 2^(block-1), …)`.
 
         Args:
-            layers: read only these, and go no deeper than they need; all of the network's by default.
+            layers: those to read, `None` for all; deeper ones are not computed.
 
         Raises:
             UserError: the pictures are too small for the deepest layer.
@@ -127,7 +125,7 @@ class LossNetwork(nn.Module):
                 weight = getattr(self, f"{layer.name}_weight")
                 x = F.conv2d(x.to(weight.dtype), weight, getattr(self, f"{layer.name}_bias"), padding=1)
             elif layer.kind == "relu":
-                # In place saves a quarter of the memory, but would overwrite a conv tap that was asked for.
+                # In place saves a quarter of the memory, but overwrites the convolution's output, which may be wanted.
                 x = F.relu(x, inplace=f"conv{layer.name[4:]}" not in wanted)
             else:
                 x = self._pool(x, 2)
@@ -136,14 +134,17 @@ class LossNetwork(nn.Module):
         return features
 
     def use_dtype(self, dtype: torch.dtype) -> None:
-        """Run the convolutions in `dtype`, the weights cast once; the normalisation stays in float32."""
-        for layer in self.table:
-            if layer.kind == "conv":
-                for name in (f"{layer.name}_weight", f"{layer.name}_bias"):
-                    setattr(self, name, getattr(self, name).to(dtype))
+        """Cast the weights of the convolutions to `dtype` and compute in it; pictures are normalised in float32."""
+        for parameter in self.parameters():
+            parameter.data = parameter.data.to(dtype)
 
-    def train(self, mode: bool = True) -> "LossNetwork":
-        return super().train(False)  # a yardstick never trains
+    # The weights come from a file of their own, so neither a state dict nor a checkpoint holds them.
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        pass
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        pass
 
     def _cut(self, table: tuple[Layer, ...], wanted: frozenset[str]) -> tuple[Layer, ...]:
         names = [layer.name for layer in table]
@@ -179,7 +180,7 @@ class LossNetwork(nn.Module):
 
 
 def _random_weights(convolutions: list[Layer]) -> dict[str, tuple[Tensor, Tensor]]:
-    """Kaiming-normal weights of a fixed seed: every run sees the same network, and features keep their scale."""
+    """Kaiming-normal weights of a fixed seed, the same in every run; features keep their scale from layer to layer."""
     generator = torch.Generator().manual_seed(0)
     loaded, in_channels = {}, 3
     for layer in convolutions:
@@ -217,7 +218,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
         return {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
-    except Exception as error:  # Many kinds with one meaning; PyTorch's text advises to run the file's code.
+    except Exception as error:  # of many kinds; PyTorch's message would advise to run the file's code
         raise UserError(
             f"loss_network.weights={path}: cannot be read as weights: damaged, or more than a dict of tensors; "
             "torch.save(network.state_dict(), FILE) writes one"

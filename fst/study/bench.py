@@ -1,4 +1,4 @@
-"""`fst bench`: how fast each network is through each backend, beside a plain eager one in the same run."""
+"""`fst bench`: the speed of each network with each backend, compared with a plain eager network in the same run."""
 
 import multiprocessing
 import os
@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from fst.errors import UserError
 from fst.hardware import fast_dtype, keep_large_blocks, peak_memory_mib, pick_device
-from fst.images import from_uint8, read_image, resize_longer_side, to_uint8
+from fst.images import from_uint8, psnr, read_image, resize_longer_side, to_uint8
 from fst.inference.backends import installed_backends, open_backend
 from fst.networks.transform import LEAST_SIDE, build_transform_network, plain_form
 from fst.resources import find_style_image, resource_folder
@@ -35,9 +35,9 @@ from fst.style_file import (
     save_style,
 )
 
-PLAIN = "plain eager fp32"  # as other implementations run it: the unit of all ratios, with the network `johnson`
+PLAIN = "plain eager fp32"  # as other implementations run `johnson`; all ratios are to it
 PLAIN_NETWORK = "johnson"
-_MOMENT = 0.3  # seconds
+_MOMENT = 0.3  # seconds of calls in each round
 _MOST_SIDE = 1 << 14  # pixels
 
 
@@ -46,10 +46,10 @@ class Row:
     """One network through one backend at one size.
 
     Attributes:
-        median_ms: of the rounds; `spread` is the slowest by the fastest.
+        median_ms: of the rounds; `spread` is the slowest divided by the fastest.
         ratio: how many times as fast as the plain eager network `johnson` at this size.
         psnr: to this network in float32, in dB, both in 8 bits; infinite if equal.
-        peak_mib: the most memory of a process that does nothing else, all included.
+        peak_mib: peak memory of a process that does only this.
     """
 
     network: str
@@ -73,23 +73,23 @@ class _Case:
     device: str
 
     def open(self) -> Callable[[], Tensor]:
-        """What is timed: a picture of uint8 on the device to its stylized self, as a video's frames go."""
+        """The function to be timed. It stylizes a uint8 picture on the device, as is done with frames of a video."""
         device = pick_device(self.device)
         picture = _test_picture(self.width, self.height).to(device)
         if self.backend == PLAIN:
             network = plain_form(load_style(self.style)[0]).to(device)
             network.to(memory_format=torch.contiguous_format)
             return lambda: to_uint8(network(from_uint8(picture).contiguous()))
-        paint = open_backend(self.backend, self.style, device)
-        return lambda: paint(picture)
+        stylize = open_backend(self.backend, self.style, device)
+        return lambda: stylize(picture)
 
     def seconds(self, call: Callable[[], Tensor]) -> float:
-        """Of one call: the median of as many as fit into a moment, as in a stream of pictures."""
-        keep_large_blocks(self.backend != PLAIN)  # other implementations do not
+        """Median time of one call, over as many calls as fit into `_MOMENT`."""
+        keep_large_blocks(self.backend != PLAIN)  # other implementations do not do this
         device = pick_device(self.device)
         times: list[float] = []
         with torch.inference_mode():
-            call()  # what ran before has emptied the caches
+            call()  # fills the caches again
             while sum(times) < _MOMENT:
                 start = time.perf_counter()
                 call()
@@ -141,7 +141,7 @@ def bench(
 
 
 def _measure(cases: list[_Case], rounds: int, progress: tqdm) -> list[Row]:
-    """All cases of one size, in turn."""
+    """Measure all cases of one size: peak memory, PSNR, then the times, in turn in each round."""
     memory = []
     for case in cases:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
@@ -149,7 +149,10 @@ def _measure(cases: list[_Case], rounds: int, progress: tqdm) -> list[Row]:
         progress.update()
     calls = [case.open() for case in cases]
     references = {case.style: _reference(case) for case in cases}
-    similarity = [_psnr(call(), references[case.style]) for case, call in zip(cases, calls, strict=True)]
+    similarity = [
+        psnr(from_uint8(call().cpu()), from_uint8(references[case.style]))
+        for case, call in zip(cases, calls, strict=True)
+    ]
     times: list[list[float]] = [[] for _ in cases]
     for _ in range(rounds):
         for case, call, taken in zip(cases, calls, times, strict=True):
@@ -157,10 +160,12 @@ def _measure(cases: list[_Case], rounds: int, progress: tqdm) -> list[Row]:
             progress.update()
     unit = statistics.median(times[0])
     rows = []
-    for case, taken, psnr, peak in zip(cases, times, similarity, memory, strict=True):
+    for case, taken, similar, peak in zip(cases, times, similarity, memory, strict=True):
         median = statistics.median(taken)
         spread, size = max(taken) / min(taken), f"{case.width}x{case.height}"
-        rows.append(Row(case.network, case.backend, size, 1000 * median, spread, 1 / median, unit / median, psnr, peak))
+        rows.append(
+            Row(case.network, case.backend, size, 1000 * median, spread, 1 / median, unit / median, similar, peak)
+        )
     return rows
 
 
@@ -175,10 +180,6 @@ def _reference(case: _Case) -> Tensor:
     return to_uint8(network(from_uint8(_test_picture(case.width, case.height))))
 
 
-def _psnr(picture: Tensor, reference: Tensor) -> float:
-    return float(-10 * ((picture.cpu().float() - reference) / 255).square().mean().log10())
-
-
 def _test_picture(width: int, height: int) -> Tensor:
     picture = resize_longer_side(read_image(find_style_image("woodcut_sea")), max(width, height))
     return torch.from_numpy(np.array(picture.convert("RGB").resize((width, height))))[None]
@@ -189,14 +190,14 @@ def _model_names() -> list[str]:
 
 
 def _style_of(name: str, folder: Path) -> Path:
-    """A style file with that network: a trained one if there is any, for a random network's PSNR says little."""
+    """A style file with that network; a trained one if there is any, because the PSNR of random weights says little."""
     if name not in _model_names():
         try:
             style = find_style(name)
         except StyleFileError as error:
             known = ", ".join([*_model_names(), *list_styles()])
             raise UserError(f"no network or style '{name}'; there are {known}") from error
-        read_info(style)  # a damaged file is found here, not in the processes below
+        read_info(style)  # so that a damaged file is reported here, not by a process
         return style
     arguments = yaml.safe_load((resource_folder("conf") / "model" / f"{name}.yaml").read_text())
     architecture = arguments.pop("architecture")
@@ -219,8 +220,8 @@ def _machine(device: torch.device) -> str:
     return f"{name}, {cores}, {str(fast_dtype(device)).removeprefix('torch.')}, torch {torch.__version__}"
 
 
-def table(rows: Iterable[dict[str, Any]]) -> str:
-    """For people to read."""
+def format_rows(rows: Iterable[dict[str, Any]]) -> str:
+    """A table in plain text."""
     head = f"{'size':>10}  {'network':<14} {'backend':<18} {'ratio':>7} {'ms':>9} {'spread':>6} {'fps':>7}"
     lines = [f"{head} {'PSNR':>6} {'MiB':>6}"]
     for row in rows:

@@ -1,5 +1,8 @@
-"""How good trained styles are, on photos they never saw: errors at every layer of the loss network, and the iteration
-of the slow method that reaches the same objective (the headline figure of Johnson et al. 2016, figure 5)."""
+"""`fst evaluate`: how good trained styles are on photos they were not trained on.
+
+It measures the errors at every layer of VGG19, and the iteration at which the slow method reaches the network's
+objective (Johnson et al. 2016, figure 5).
+"""
 
 import json
 import logging
@@ -13,7 +16,6 @@ from statistics import mean, median
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 from tqdm import tqdm
 
 from fst.errors import UserError
@@ -30,22 +32,22 @@ from fst.style_file import StyleInfo, find_style, read_info
 
 log = logging.getLogger(__name__)
 
-# The field's usual yardstick (Johnson et al. 2016), for the table; the JSON has every layer.
+# The layers of Johnson et al. 2016, for the table; the JSON has all.
 STYLE_LAYERS, CONTENT_LAYER = ("relu1_2", "relu2_2", "relu3_3", "relu4_3"), "relu2_2"
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured for one style; all but the speed are means over the photos.
+    """The measurements of one style. All but `seconds` and `peak_mib` are means over the photos.
 
     Attributes:
         content, style: relative error at each layer, `‖F(y)−F(x)‖²/‖F(x)‖²` and `‖G(y)−G(s)‖²/‖G(s)‖²`.
         total_variation: of the stylized pictures, as in the loss.
-        ssim: structural similarity of the luma of photo and stylized picture, 1 for the same (Wang et al. 2004).
+        ssim: structural similarity of photo and stylized picture, see `similarity`; 1 if both are equal.
         seconds, peak_mib: of stylizing a photo in a process of its own.
-        objective: the style's own loss, of what the network paints and of the photos as they are.
-        curve: the same of the slow method from the photos, before each iteration.
-        iteration: of the slow method, the first that is at least as good as the network; None if none was.
+        objective: the loss that the style was trained for, of the stylized pictures and of the photos themselves.
+        curve: the same loss before each iteration of the slow method, which starts from the photos.
+        iteration: the first at which the slow method is at least as good as the network; `None` if there was none.
     """
 
     name: str
@@ -74,19 +76,19 @@ def evaluate(
         style: a name that `fst styles` lists, or a style file's path.
         photos: `(1, 3, H, W)` each, in [0, 1].
         style_image: `(1, 3, H, W)` in [0, 1], the picture it was trained on.
-        network: the judge, reading all layers it is asked about.
+        network: measures the errors; must read all ReLU layers and those that the style was trained on.
         iterations: the most of the slow method; 0 leaves it out.
     """
     stylizer = Stylizer(style, device)
     network, style_image = network.to(stylizer.device), style_image.to(stylizer.device)
     photos = [photo.to(stylizer.device) for photo in photos]
-    paintings = [stylizer(photo) for photo in photos]
+    stylized = [stylizer(photo) for photo in photos]
     layers = dict.fromkeys((layer for layer in network.layers if layer.startswith("relu")), 1.0)
-    yardstick = PerceptualLoss(network, style_image, layers, layers, LossWeights())
+    every_layer = PerceptualLoss(network, style_image, layers, layers, LossWeights())
     own = own_loss(stylizer.infos[0], network, style_image)
-    measured = mean_terms(yardstick, photos, paintings)
+    measured = mean_terms(every_layer, photos, stylized)
     objective = {
-        "network": mean_terms(own, photos, paintings)["loss"],
+        "network": mean_terms(own, photos, stylized)["loss"],
         "photos": mean_terms(own, photos, photos)["loss"],
     }
     curve = slow_curve(own, photos, objective["network"], iterations)
@@ -96,8 +98,8 @@ def evaluate(
         name=stylizer.name,
         content={layer: measured[f"content/{layer}"] for layer in layers},
         style={layer: measured[f"style/{layer}"] for layer in layers},
-        total_variation=mean(float(total_variation(picture)) for picture in paintings),
-        ssim=mean(similarity(x, y) for x, y in zip(photos, paintings, strict=True)),
+        total_variation=mean(float(total_variation(picture)) for picture in stylized),
+        ssim=mean(similarity(x, y) for x, y in zip(photos, stylized, strict=True)),
         seconds=seconds,
         peak_mib=peak,
         objective=objective,
@@ -107,7 +109,7 @@ def evaluate(
 
 
 def own_loss(info: StyleInfo, network: LossNetwork, style_image: Tensor) -> PerceptualLoss:
-    """The objective that a style was trained for, as far as it concerns what a picture looks like."""
+    """The loss that a style was trained for, without the terms `range` and `grid`."""
     known, layers = info.loss, info.layers
     weights = LossWeights(**{term: known["weights"].get(term, 0.0) for term in ("content", "style", "tv")})
     return PerceptualLoss(
@@ -117,12 +119,13 @@ def own_loss(info: StyleInfo, network: LossNetwork, style_image: Tensor) -> Perc
 
 @torch.no_grad()
 def mean_terms(loss: PerceptualLoss, photos: Sequence[Tensor], pictures: Sequence[Tensor]) -> dict[str, float]:
+    """All terms of stylized pictures, each with its photo as content: means over the photos."""
     rows = [loss(picture, loss.content_targets(photo)) for photo, picture in zip(photos, pictures, strict=True)]
     return {name: mean(float(row[name]) for row in rows) for name in rows[0]}
 
 
 def slow_curve(loss: PerceptualLoss, photos: Sequence[Tensor], goal: float, iterations: int) -> list[float]:
-    """Mean objective before each iteration of the slow method, side by side on all photos, until it reaches `goal`."""
+    """Mean loss over the photos before each iteration of the slow method, until it reaches `goal` or they are done."""
     runs = [Optimization(loss, photo, photo) for photo in photos]
     curve: list[float] = []
     with tqdm(total=iterations, desc="slow method", unit="step", leave=False, disable=not iterations) as bar:
@@ -134,48 +137,54 @@ def slow_curve(loss: PerceptualLoss, photos: Sequence[Tensor], goal: float, iter
 
 
 def similarity(one: Tensor, other: Tensor) -> float:
-    luma = [picture.float().mean(1, keepdim=True) for picture in (one, other)]
-    value = structural_similarity_index_measure(luma[0], luma[1], data_range=1.0)
+    """SSIM (Wang et al. 2004) of the means over the colour channels of two `(B, 3, H, W)` pictures in [0, 1]."""
+    from torchmetrics.functional.image import structural_similarity_index_measure  # takes 8 s to import
+
+    grey, other_grey = (picture.float().mean(1, keepdim=True) for picture in (one, other))
+    value = structural_similarity_index_measure(grey, other_grey, data_range=1.0)
     assert isinstance(value, Tensor)
     return float(value)
 
 
 def measure_speed(style: str, device: str, photo: Tensor) -> tuple[float, float]:
-    """Median seconds of stylizing a photo, and peak MiB above what the program itself takes. For a fresh process."""
+    """Median seconds of stylizing a photo, and peak MiB above what the process takes without it.
+
+    To be called in a process of its own: its peak memory is what is measured.
+    """
     stylizer = Stylizer(style, device)
     on_cuda = stylizer.device.type == "cuda"
     before, times = peak_memory_mib(stylizer.device), []
     for _ in range(5):
         start = time.perf_counter()
-        stylizer(photo)  # comes back to the CPU: the device is done
+        stylizer(photo)  # waits for the device, because the result is copied to the CPU
         times.append(time.perf_counter() - start)
     return median(times[1:]), peak_memory_mib(stylizer.device) - (0 if on_cuda else before)
 
 
-def find_painting(info: StyleInfo, paintings: Path | None) -> Path:
-    """The picture a style was trained on: of its name in `paintings`, or bundled.
+def find_trained_image(info: StyleInfo, folder: Path | None) -> Path:
+    """The style image a style was trained on: the one of its name in `folder`, or the bundled one.
 
     Raises:
-        UserError: there is none, or the style's file does not tell how it was used.
+        UserError: there is none, or the style file does not tell how it was used.
     """
     if not (info.layers and info.loss and info.style_size):
         raise UserError(f"{info.name}: its file does not tell the layers and loss it was trained for")
     stem = info.style_image or info.name
-    if paintings is not None:
-        found = [path for path in require_images(paintings, "--paintings") if path.stem == stem]
+    if folder is not None:
+        found = [path for path in require_images(folder, "--style-images") if path.stem == stem]
         if not found:
-            raise UserError(f"{info.name}: no picture named {stem} in {paintings} (--paintings)")
+            raise UserError(f"{info.name}: no picture named {stem} in {folder} (--style-images)")
         return found[0]
     try:
         return find_style_image(stem)
     except UserError as error:
-        raise UserError(f"{info.name}: name a folder with the picture it was trained on: --paintings FOLDER") from error
+        raise UserError(f"{info.name}: name the folder of its style image: --style-images FOLDER") from error
 
 
 def evaluate_all(
     styles: Sequence[str],
     photos: Path,
-    paintings: Path | None,
+    style_images: Path | None,
     weights: str,
     out: Path,
     size: int = 256,
@@ -183,10 +192,17 @@ def evaluate_all(
     iterations: int = 500,
     device: str = "auto",
 ) -> list[Evaluation]:
-    """Measure styles, print a table, and write `evaluation.json` and a plot for each into `out`.
+    """Measure styles, and write `evaluation.json` and a plot for each into `out`.
+
+    Args:
+        photos: a folder; the first `count` are used.
+        style_images: a folder of the styles' images; `None` takes bundled ones.
+        weights: of VGG19, see `LossNetwork`.
+        size: longer side of the photos in pixels.
+        iterations: the most of the slow method; 0 leaves it out.
 
     Raises:
-        UserError: a style, photo, painting or weights cannot be had.
+        UserError: a style, photo, style image or the weights cannot be read.
     """
     for name, value, least in (("size", size, LEAST_SIDE), ("count", count, 1), ("iterations", iterations, 0)):
         if value < least:
@@ -194,7 +210,7 @@ def evaluate_all(
     pick_device(device)
     check_writable(out / "evaluation.json")
     infos = {style: read_info(find_style(style)) for style in styles}
-    sources = {style: find_painting(info, paintings) for style, info in infos.items()}
+    sources = {style: find_trained_image(info, style_images) for style, info in infos.items()}
     pictures = [read_tensor(path, size) for path in require_images(photos, "--photos")[:count]]
     layers = {layer.name for layer in layer_table("vgg19") if layer.kind == "relu"}
     for info in infos.values():
@@ -205,15 +221,15 @@ def evaluate_all(
         raise UserError(str(error).replace("loss_network.weights=", "--weights ")) from error
     results = []
     for style, info in tqdm(infos.items(), unit="style", disable=len(infos) == 1):
-        painting = read_tensor(sources[style], info.style_size)
-        results.append(evaluate(style, pictures, painting, network, iterations, device))
+        style_image = read_tensor(sources[style], info.style_size)
+        results.append(evaluate(style, pictures, style_image, network, iterations, device))
         plot(results[-1], out / f"{info.name}.png")
     write_atomically(out / "evaluation.json", json.dumps([asdict(result) for result in results], indent=1).encode())
     return results
 
 
-def table(results: Sequence[Evaluation]) -> str:
-    """Markdown, a line for each style."""
+def format_results(results: Sequence[Evaluation]) -> str:
+    """A table in Markdown, one row for each style."""
     head = "| style | style error | content error | total variation | SSIM | seconds | MiB | L-BFGS iteration |"
     lines = [head, "|---" * 8 + "|"]
     for result in results:
@@ -227,7 +243,7 @@ def table(results: Sequence[Evaluation]) -> str:
 
 
 def plot(result: Evaluation, path: Path) -> None:
-    """Objective against iteration of the slow method, with the network's and the photos' own as lines."""
+    """Plot the loss against the iterations of the slow method, beside the network's and that of the photos."""
     if not result.curve:
         return
     try:

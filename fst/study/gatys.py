@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fst.errors import RunError, UserError
-from fst.images import read_tensor
+from fst.images import read_tensor, resize
 from fst.perceptual import PerceptualLoss
 
 ALGORITHMS = ("lbfgs", "adam")
@@ -151,11 +150,7 @@ def start_picture(init: str, content: Tensor, seed: int) -> Tensor:
         return content.clone()
     if init == "noise":
         return torch.rand(content.shape, generator=torch.Generator().manual_seed(seed)).to(content.device)
-    return resize(read_tensor(Path(init)), content.shape[-2:]).to(content.device)
-
-
-def resize(picture: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    return F.interpolate(picture, tuple(size), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+    return resize(read_tensor(Path(init)), (content.shape[2], content.shape[3])).to(content.device)
 
 
 def pyramid(size: tuple[int, int], levels: int) -> list[tuple[int, int]]:

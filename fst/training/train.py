@@ -28,7 +28,7 @@ from fst.networks.transform import build_transform_network
 from fst.rules import teacher_config, trains_teacher
 from fst.schemas import TRAIN
 from fst.signals import Interrupted
-from fst.style_file import BUNDLED, SUFFIX, StyleInfo, find_style, load_style, save_style
+from fst.style_file import BUNDLED, STYLE_SUFFIX, StyleInfo, find_style, load_style, save_style
 from fst.training.callbacks import GracefulStop, ImageLogger, ProgressBar, WholeCheckpoints
 from fst.training.curves import Curves
 from fst.training.data.crops import CropDataModule
@@ -63,7 +63,7 @@ def train(config: DictConfig, folder: Path) -> Path:
     resume, state = _go_on(config, record)
     done = state.get("global_step", 0)
     module = build_module(config, style_image)
-    path = folder / f"{config.name}{SUFFIX}"
+    path = folder / f"{config.name}{STYLE_SUFFIX}"
     if trainer.is_global_zero and done < trainer.max_steps:
         log.info("training %s on %s in %s", config.name, trainer.strategy.root_device, trainer.precision)
     elif trainer.is_global_zero:
@@ -90,7 +90,7 @@ def with_teacher(config: DictConfig, folder: Path) -> DictConfig:
     if not trains_teacher(config):
         return config
     own, teacher, config = folder / TEACHER, teacher_config(config), config.copy()
-    config.teacher.style = str(own / f"{teacher.name}{SUFFIX}")
+    config.teacher.style = str(own / f"{teacher.name}{STYLE_SUFFIX}")
     if checkpoint_of(folder) is None:  # the teacher may be unfinished, or made with other settings
         config.ckpt_path = None  # `last` meant the teacher's
         if checkpoint := checkpoint_of(own):

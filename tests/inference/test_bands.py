@@ -10,7 +10,7 @@ from fst.errors import RunError
 from fst.hardware import fast_dtype
 from fst.images import from_uint8, to_uint8
 from fst.inference import bands
-from fst.inference.bands import least_memory, memory_needed, paint_in_bands
+from fst.inference.bands import memory_need, stylize_in_bands
 from fst.networks.transform import TransformNetwork, build_transform_network
 from fst.resources import resource_folder
 from fst.style_file import load_style
@@ -28,7 +28,7 @@ def psnr(a: Tensor, b: Tensor) -> float:
 
 
 @torch.inference_mode()
-def paint_whole(network: TransformNetwork, picture: Tensor, dtype: torch.dtype) -> Tensor:
+def stylize_whole(network: TransformNetwork, picture: Tensor, dtype: torch.dtype) -> Tensor:
     with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
         return to_uint8(network(from_uint8(picture)))
 
@@ -42,11 +42,10 @@ def bundled() -> TransformNetwork:
 @pytest.mark.parametrize("size", [(97, 61), (16, 300), (130, 18)])
 def test_it_is_the_whole_picture(bundled: TransformNetwork, size: tuple[int, int], memory: int) -> None:
     picture = pixels(*size)
-    assert (
-        psnr(paint_in_bands(bundled, picture, torch.float32, memory), paint_whole(bundled, picture, torch.float32)) > 70
-    )
+    in_bands = stylize_in_bands(bundled, picture, torch.float32, memory)
+    assert psnr(in_bands, stylize_whole(bundled, picture, torch.float32)) > 70
     fast = fast_dtype(torch.device("cpu"))
-    assert psnr(paint_in_bands(bundled, picture, fast, memory), paint_whole(bundled, picture, fast)) > 45
+    assert psnr(stylize_in_bands(bundled, picture, fast, memory), stylize_whole(bundled, picture, fast)) > 45
 
 
 @pytest.mark.parametrize(
@@ -63,8 +62,8 @@ def test_every_network(architecture: str, arguments: dict[str, int | str]) -> No
     network = build_transform_network(architecture, **arguments).eval()
     picture = pixels(61, 90)
     for memory in (SMALL // 4, LARGE):
-        painted = paint_in_bands(network, picture, torch.float32, memory)
-        assert psnr(painted, paint_whole(network, picture, torch.float32)) > 70
+        painted = stylize_in_bands(network, picture, torch.float32, memory)
+        assert psnr(painted, stylize_whole(network, picture, torch.float32)) > 70
 
 
 def test_a_full_disk_is_one_clear_line(bundled: TransformNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +72,7 @@ def test_a_full_disk_is_one_clear_line(bundled: TransformNetwork, monkeypatch: p
     full = Path("/dev/full").open("r+b", buffering=0)  # noqa: SIM115
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda: full)
     with pytest.raises(RunError, match="TMPDIR"):
-        paint_in_bands(bundled, pixels(97, 61), torch.float32, SMALL)
+        stylize_in_bands(bundled, pixels(97, 61), torch.float32, SMALL)
 
 
 def test_the_bands_are_the_devices_and_what_is_kept_the_hosts(
@@ -83,15 +82,15 @@ def test_the_bands_are_the_devices_and_what_is_kept_the_hosts(
     convert = bands.from_uint8
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda: pytest.fail("not enough of the host's memory"))
     monkeypatch.setattr(bands, "from_uint8", lambda rows: sizes.append(rows.shape[1]) or convert(rows))
-    paint_in_bands(bundled, pixels(97, 61), torch.float32, LARGE, SMALL)
+    stylize_in_bands(bundled, pixels(97, 61), torch.float32, LARGE, SMALL)
     assert max(sizes) < 61
     sizes.clear()
-    paint_in_bands(bundled, pixels(97, 61), torch.float32, LARGE, LARGE)
+    stylize_in_bands(bundled, pixels(97, 61), torch.float32, LARGE, LARGE)
     assert max(sizes) >= 61
 
 
 def test_wide_pictures_need_more_even_in_bands(bundled: TransformNetwork) -> None:
-    narrow, wide = least_memory(bundled, 1000), least_memory(bundled, 30_000)
+    narrow, wide = (memory_need(bundled).in_bands(width) for width in (1000, 30_000))
     assert narrow == 64 << 20
     assert 390 < wide / 2**20 < 800  # 390 MiB were measured
 
@@ -99,6 +98,6 @@ def test_wide_pictures_need_more_even_in_bands(bundled: TransformNetwork) -> Non
 def test_more_channels_at_full_size_need_more_memory() -> None:
     johnson, half = (build_transform_network("johnson", width=width) for width in (32, 16))
     light = build_transform_network("unshuffle")
-    needs = [memory_needed(network, 720, 1280) for network in (johnson, half, light)]
+    needs = [memory_need(network).at_once(720, 1280) for network in (johnson, half, light)]
     assert needs == sorted(needs, reverse=True)
     assert needs[0] == 720 * 1280 * (80 + 20 * 32)

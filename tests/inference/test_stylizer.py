@@ -136,12 +136,12 @@ def test_a_size_too_large_for_the_memory_is_refused_before_scaling_and_says_what
 def test_a_device_with_memory_of_its_own_decides_what_is_done_at_once(
     stylizer: Stylizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def paint_in_bands(_: object, pixels: torch.Tensor, __: object, memory: int, device_memory: int) -> torch.Tensor:
+    def stylize_in_bands(_: object, pixels: torch.Tensor, __: object, memory: int, device_memory: int) -> torch.Tensor:
         given.append((memory, device_memory))
         return pixels
 
     given: list[tuple[int, int]] = []
-    monkeypatch.setattr("fst.inference.stylizer.paint_in_bands", paint_in_bands)
+    monkeypatch.setattr("fst.inference.stylizer.stylize_in_bands", stylize_in_bands)
     monkeypatch.setattr("fst.inference.stylizer.free_memory", lambda: 2**40)
     monkeypatch.setattr("fst.inference.stylizer.free_cuda_memory", lambda _: 1000)
     monkeypatch.setattr(stylizer, "device", torch.device("cuda"))
@@ -222,7 +222,7 @@ def test_a_picture_larger_than_the_memory_is_done_in_bands(
     options = {"device": "cpu", "strength": 0.5, "keep_colors": True}
     whole = np.asarray(Stylizer(styles, **options)(picture)).astype(int)
     done = []
-    monkeypatch.setattr("fst.inference.stylizer.memory_needed", lambda *_: done.append(1) or 2**50)
+    monkeypatch.setattr("fst.inference.bands.MemoryNeed.at_once", lambda *_: done.append(1) or 2**50)
     in_bands = np.asarray(Stylizer(styles, **options)(picture)).astype(int)
     assert done
     assert np.square(whole - in_bands).mean() < 255**2 / 10**4.5  # 45 dB

@@ -115,11 +115,13 @@ def test_the_plain_form_gives_the_same(arguments: dict, monkeypatch: pytest.Monk
     def refused(*_: object, **__: object) -> None:
         raise AssertionError("not plain")
 
-    monkeypatch.setattr("fst.networks.layers._add_taps", refused)
+    monkeypatch.setattr("fst.networks.layers._merge_taps", refused)
     monkeypatch.setattr(F, "batch_norm", refused)
     if arguments["architecture"] == "johnson":  # the other shuffles by design
         monkeypatch.setattr(F, "pixel_shuffle", refused)
     torch.testing.assert_close(plain_form(network)(images), fast, rtol=1e-4, atol=1e-5)
+    with pytest.raises(AssertionError, match="not plain"):
+        network(images)  # it was not changed
 
 
 def test_pictures_of_a_batch_do_not_see_each_other() -> None:

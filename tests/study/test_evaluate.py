@@ -30,7 +30,7 @@ def style(photos: Path, painting: Path, tmp_path: Path, monkeypatch: pytest.Monk
 def test_every_layer_is_measured_and_the_slow_method_overtakes(
     style: str, photos: Path, painting: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--photos", str(photos), "--paintings", str(painting.parent), "--weights", "random", "--size", "40"]
+    options = ["--photos", str(photos), "--style-images", str(painting.parent), "--weights", "random", "--size", "40"]
     assert (
         fst(["evaluate", style, *options, "--count", "2", "--iterations", "200", "--device", "cpu", "-o", "out"]) == 0
     )
@@ -70,9 +70,9 @@ def test_what_is_missing_is_one_line(
 ) -> None:
     folder = painting.parent
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"mine: name a folder with the picture .* --paintings FOLDER"):
+    with pytest.raises(UserError, match=r"mine: name the folder of its style image: --style-images FOLDER"):
         evaluate_all([style], photos, None, "random", tmp_path)
-    with pytest.raises(UserError, match=r"mine: no picture named painting in .* \(--paintings\)"):
+    with pytest.raises(UserError, match=r"mine: no picture named painting in .* \(--style-images\)"):
         evaluate_all([style], photos, photos, "random", tmp_path)
     with pytest.raises(UserError, match=r"--photos .*empty: no pictures in it or below it"):
         evaluate_all([style], tmp_path / "empty", folder, "random", tmp_path)

@@ -81,7 +81,7 @@ def only_run() -> Path:
     [
         "data=folder layers=gatys loss=gatys logger=none optimizer=johnson",
         "data=synthetic layers=conv3_1 loss=johnson model=realtime optimizer=adam trainer=ddp",
-        "data=webdataset layers=novak_all loss_network=compact model=small trainer=sweep",
+        "data=webdataset layers=shallow loss_network=compact model=small trainer=sweep",
         "experiment=quickstart",
         "experiment=paper",
     ],

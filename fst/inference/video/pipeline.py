@@ -1,11 +1,11 @@
-"""Videos in, stylized videos out: decoding, the network and encoding side by side, a few frames at a time."""
+"""Stylizing videos: decoding, the network and encoding run at the same time, each in threads of its own."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from fractions import Fraction
-from itertools import repeat, takewhile
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -37,39 +37,39 @@ def stylize_video(
     stop: StopRequest | None = None,
     at_once: int = 1,
 ) -> VideoResult:
-    """Stylize a video frame by frame; times, sound, subtitles, proportions and colours stay as they are.
+    """Stylize a video frame by frame. Frame times, sound, subtitles, proportions and colour tags are kept.
 
-    A damaged packet costs its frame. Memory does not grow with length. The picture is written upright.
+    A damaged packet loses its frame only. Memory does not grow with the length. Frames are written upright.
 
     Args:
         source: a video, or pictures in order.
         target: a file, whose suffix names the container, or a template of pictures such as `frames/%05d.png`.
-            It appears whole, at the end.
-        stylize: takes and returns uint8 `(H, W, 3)` RGB; called in threads of its own. It may return another size,
-            but always the same.
-        stop: once it has noted a signal, the frames that are done are kept.
-        at_once: frames that `stylize` is called for side by side, each with its share of PyTorch's threads. On a CPU
-            two are faster than one: where one waits (for its own slowest thread), the other works.
+            A file appears when it is complete.
+        stylize: takes and returns uint8 `(H, W, 3)` RGB; called in other threads. It may return another size, but the
+            same one for all frames.
+        stop: after it has noted a signal, no more frames are read, and those that are done are kept.
+        at_once: how many threads call `stylize`, each with its share of PyTorch's threads. On a CPU two are faster
+            than one: while one waits for its slowest PyTorch thread, the other computes.
 
     Returns:
-        The number of frames and remarks: with `stop`, an early end is no error.
+        The number of frames, and remarks for the user. An early end because of `stop` is no error.
 
     Raises:
         UserError: no video can be read from `source`, or `options` do not suit it.
         RunError: `target` cannot be written.
         Interrupted: stopped before the first frame.
     """
-    from av import FFmpegError  # loaded when the first video comes
+    from av import FFmpegError  # here, so that photos do not load FFmpeg
 
     options, stop = options or VideoOptions(), stop or StopRequest()
     name = source if isinstance(source, Path) else source[0].parent
     with closing(_open_reader(source, options)) as reader, _destination(target) as path:
         with closing(_open_writer(path, reader, options)) as writer:
             try:
-                frames = _run(reader, writer, _named(name, stylize), stop, at_once)
+                frames = _stylize_frames(reader, writer, _named(name, stylize), stop, at_once)
                 if frames:
                     writer.finish()
-            except FFmpegError as error:  # the writer's: the reader deals with its own
+            except FFmpegError as error:  # the writer's: the reader handles its own
                 raise RunError(f"{target}: cannot be written: {error.strerror}") from error
         if not frames and stop.signal is not None:
             raise Interrupted(stop.signal, 0)
@@ -110,7 +110,7 @@ def _destination(target: Path) -> AbstractContextManager[Path]:
 
 
 def _named(name: Path, stylize: Stylize) -> Stylize:
-    """With the video's name before what is wrong with its frames."""
+    """The same function, with the video's name in its errors."""
 
     def named(picture: np.ndarray) -> np.ndarray:
         try:
@@ -121,32 +121,41 @@ def _named(name: Path, stylize: Stylize) -> Stylize:
     return named
 
 
-def _run(
+def _stylize_frames(
     reader: "Reader", writer: "VideoWriter | PictureWriter", stylize: Stylize, stop: StopRequest, at_once: int
 ) -> int:
-    """All frames through the three stages, each in its threads; how many."""
+    """Read, stylize and write all frames, each in threads of its own; returns how many pictures were written."""
     frames, count = iter(reader), 0
 
-    def paint(frame: "Frame") -> "tuple[Frame, np.ndarray | None]":
+    def read(_: None) -> "Frame | None":
+        return next(frames, None)
+
+    def until_the_end(decoded: "Iterable[Frame | None]") -> "Iterator[Frame]":
+        for frame in decoded:
+            if frame is None or stop.signal is not None:
+                return
+            yield frame
+
+    def stylize_frame(frame: "Frame") -> "tuple[Frame, np.ndarray | None]":
         return frame, None if frame.picture is None else stylize(frame.picture)
 
-    def write(painted: "tuple[Frame, np.ndarray | None]") -> bool:
-        writer.write(*painted)
-        return painted[1] is not None
+    def write(result: "tuple[Frame, np.ndarray | None]") -> bool:
+        writer.write(*result)
+        return result[1] is not None
 
     bar = tqdm(total=reader.expected or None, unit="frame", leave=False, disable=None)
-    decode, encode = ThreadPoolExecutor(1, "decode"), ThreadPoolExecutor(1, "encode")
-    with bar, decode, encode, _stylizing_threads(at_once) as stylizing:
-        decoded = _mapped(decode, lambda _: next(frames, None), repeat(None), _AHEAD)
-        wanted = takewhile(lambda _: stop.signal is None, iter(lambda: next(decoded), None))
-        for is_picture in _mapped(encode, write, _mapped(stylizing, paint, wanted, at_once), _AHEAD):
-            count += is_picture
-            bar.update(is_picture)
+    decoder, encoder = ThreadPoolExecutor(1, "decode"), ThreadPoolExecutor(1, "encode")
+    with bar, decoder, encoder, _stylizing_threads(at_once) as stylizers:
+        decoded = until_the_end(_map_in(decoder, read, repeat(None), _AHEAD))
+        stylized = _map_in(stylizers, stylize_frame, decoded, at_once)
+        for has_picture in _map_in(encoder, write, stylized, _AHEAD):
+            count += has_picture
+            bar.update(has_picture)
     return count
 
 
-def _mapped(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
-    """As `map`, in a pool's threads; at most `ahead` of the results wait to be fetched."""
+def _map_in(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
+    """Like `map`, in the threads of a pool; starts at most `ahead` calls before their results are asked for."""
     waiting: deque[Future[R]] = deque()
     for item in items:
         waiting.append(pool.submit(function, item))
@@ -158,11 +167,11 @@ def _mapped(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterabl
 
 @contextmanager
 def _stylizing_threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """That many, each with its share of PyTorch's threads."""
+    """A pool of `count` threads, each with its share of PyTorch's threads."""
     threads = torch.get_num_threads()
     share = max(1, threads // count)
     try:
         with ThreadPoolExecutor(count, "stylize", torch.set_num_threads, (share,)) as pool:
             yield pool
     finally:
-        torch.set_num_threads(threads)  # or threads that come later would get the share, too
+        torch.set_num_threads(threads)  # or threads started later would also get only a share

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from fst.errors import UserError
-from fst.images import SUFFIXES, ImageError, flatten_alpha, read_image
+from fst.images import PICTURE_SUFFIXES, ImageError, flatten_alpha, read_image
 from fst.training.data.crops import CropDataModule, random_crop
 from fst.training.data.folder import find_photos, read_all
 
@@ -69,9 +69,8 @@ def _pictures(shards: Iterator[dict[str, str]]) -> Iterator[tuple[str, str, byte
     from webdataset.tariterators import tar_file_expander, url_opener
 
     for member in tar_file_expander(url_opener(shards, handler=_warn), handler=_warn):
-        if (
-            Path(member.get("fname", "")).suffix.lower() in SUFFIXES
-        ):  # webdataset marks a shard's end by a member without a name
+        # webdataset marks a shard's end by a member without a name
+        if Path(member.get("fname", "")).suffix.lower() in PICTURE_SUFFIXES:
             yield member["__url__"], member["fname"], member["data"]
 
 
