@@ -1,4 +1,4 @@
-"""Checkpoints on disk: written whole, the one before kept, checked when read, refused where the settings differ."""
+"""Checkpoints on disk, and the folders of runs: written atomically, checked when read, compared when resumed."""
 
 import hashlib
 import io
@@ -21,18 +21,18 @@ log = logging.getLogger(__name__)
 FOLDER = "checkpoints"  # of a run, for its checkpoints
 TEACHER = "teacher"  # of a run, for a teacher that it trains first
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
-_SHOWN = 2  # settings that differ, in an error
-_LONGEST = 40  # characters of a value there
+_SHOWN = 2  # differing settings in an error message
+_LONGEST = 40  # characters of a value in it
 
 
 class CheckpointError(UserError):
-    """A file that is no checkpoint, or a damaged one; the message names it and the reason."""
+    """A damaged file, or one that is not a checkpoint; the message names it and the reason."""
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write tensors and plain values; a whole checkpoint that is there already becomes `previous.ckpt` beside it.
+    """Write tensors and plain values; an undamaged checkpoint at `path` first becomes `previous.ckpt` beside it.
 
-    At every moment one of the two is whole, also when the process is killed or the disk is full.
+    At any moment one of the two is complete, even if the process is killed or the disk is full.
 
     Raises:
         RunError: it cannot be written.
@@ -42,13 +42,13 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     with written_atomically(path) as temporary, write_errors_of(path):
         fill(temporary, buffer.getbuffer())
         with temporary.open("rb+") as file:
-            os.fsync(file.fileno())  # a machine that loses power must not keep the name alone
+            os.fsync(file.fileno())  # or a power failure could leave an empty file
         if _damage(path) is None:
             path.replace(path.with_name(PREVIOUS))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The state in one file, on the CPU. It runs no code of the file's.
+    """The state in a file, on the CPU. No code in the file is run.
 
     Raises:
         CheckpointError: missing, damaged (its checksums are compared), or no checkpoint.
@@ -61,7 +61,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"ckpt_path={path}: it holds more than tensors and plain values, and was not read"
         ) from error
-    except Exception as error:  # torch raises many kinds, all meaning the same to the user
+    except Exception as error:  # torch raises many kinds
         raise CheckpointError(f"ckpt_path={path}: not a checkpoint, or damaged ({type(error).__name__})") from error
     if not isinstance(state, dict):
         raise CheckpointError(f"ckpt_path={path}: not a checkpoint (it holds a {type(state).__name__})")
@@ -69,8 +69,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def read_checkpoint(path: Path) -> tuple[Path, dict[str, Any]]:
-    """The state to go on from, and its file: that of `path`, or, where `last.ckpt` is damaged or missing, of the one
-    before, with a warning.
+    """The file to resume from, and its state: `path`, or `previous.ckpt`, with a warning, if `path` is a `last.ckpt`
+    that is damaged or missing.
 
     Raises:
         CheckpointError: neither can be read.
@@ -82,12 +82,12 @@ def read_checkpoint(path: Path) -> tuple[Path, dict[str, Any]]:
         if path.name != LAST or not previous.is_file():
             raise
         state = load_checkpoint(previous)
-        log.warning("%s; going on from the one before, %s", error, previous)
+        log.warning("%s; continuing from the one before, %s", error, previous)
         return previous, state
 
 
 def _damage(path: Path) -> str | None:
-    """What is wrong with a file, as far as its checksums tell; torch itself does not compare them."""
+    """What is wrong with a file, judging by its checksums, which torch itself does not compare; `None` if nothing."""
     try:
         with zipfile.ZipFile(path) as file:
             odd = file.testzip()
@@ -99,13 +99,13 @@ def _damage(path: Path) -> str | None:
 
 
 def checkpoint_of(run: Path) -> Path | None:
-    """What `read_checkpoint` takes for a run's folder; `None` if it has no checkpoint yet."""
+    """The checkpoint of a run's folder, for `read_checkpoint`; `None` if there is none yet."""
     folder = run / FOLDER
     return folder / LAST if any((folder / name).is_file() for name in (LAST, PREVIOUS)) else None
 
 
 def find_checkpoint(name: str, ckpt_path: str) -> Path:
-    """The checkpoint meant by `last` (of the newest run of that name) or by a path, for `read_checkpoint`.
+    """The checkpoint that `ckpt_path` names, for `read_checkpoint`: a path, or `last`, of the newest run of that name.
 
     Raises:
         UserError: there is none.
@@ -125,7 +125,7 @@ def find_checkpoint(name: str, ckpt_path: str) -> Path:
 
 
 def flat_settings(config: Mapping[str, Any], free: tuple[str, ...]) -> dict[str, Any]:
-    """The values of a nested configuration by dotted keys, without those that begin with a key in `free`.
+    """The values of a nested configuration by dotted keys, without the keys in `free` and those below them.
 
     >>> flat_settings({"a": {"b": 1, "c": [2]}, "d": 3, "dd": 4}, ("a.b", "d"))
     {'a.c': [2], 'dd': 4}
@@ -143,13 +143,13 @@ def flat_settings(config: Mapping[str, Any], free: tuple[str, ...]) -> dict[str,
 
 
 def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any], instead: str) -> None:
-    """Compare the settings that a checkpoint was made with and those it shall go on with.
+    """Refuse to resume a checkpoint with other settings than it was made with.
 
     Args:
-        instead: what to do to go on with other settings.
+        instead: for the message: how to continue with other settings.
 
     Raises:
-        UserError: they differ; it names keys and both values.
+        UserError: they differ; names the keys and both values.
     """
     changes = [
         f"{key} was {_shown(before, key)}, is {_shown(now, key)}"
@@ -167,12 +167,12 @@ def _shown(settings: Mapping[str, Any], key: str) -> str:
 
 
 def fingerprint(path: Path) -> str:
-    """A file's name and a hash of what is in it: it stands for the file among the settings."""
+    """A file's name and a hash of its content, which represent the file among the settings."""
     return f"{path.name} ({hashlib.sha256(path.read_bytes()).hexdigest()[:8]})"
 
 
 def run_folder(name: str, ckpt_path: str | None) -> Path:
-    """Where a run writes: the folder of the run that it goes on with, or a new `outputs/NAME/TIMESTAMP`.
+    """The folder that a run writes to: that of the run it resumes, or a new `outputs/NAME/TIMESTAMP`.
 
     Raises:
         UserError: there is no such checkpoint.
@@ -186,7 +186,7 @@ def run_folder(name: str, ckpt_path: str | None) -> Path:
 
 
 def new_folder(root: str, name: str) -> str:
-    """Make `ROOT/NAME/TIMESTAMP`, with a number at its end where several runs of one name begin in one second.
+    """Make `ROOT/NAME/TIMESTAMP`; if several runs of one name start in the same second, a number is added.
 
     Returns:
         Its path below `root`.

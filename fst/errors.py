@@ -1,26 +1,26 @@
-"""The two kinds of failure that reach a user as one line instead of a traceback, and how that line is made."""
+"""The two kinds of errors that a user sees as one line instead of a traceback, and how that line is made."""
 
 import re
 
-LONGEST_LINE = 400  # characters of a message: the mistake and what to do, not a library's pages
+LONGEST_LINE = 400  # characters of a message: libraries may add pages
 
 
 class UserError(Exception):
-    """Something the user can mend; the message says how. The command ends with status 2."""
+    """A mistake that the user can correct; the message says how. The command ends with status 2."""
 
     exit_status = 2
 
 
 class RunError(Exception):
-    """Something went wrong at run time (a full disk, a diverged loss). The command ends with status 1."""
+    """A failure at run time, such as a full disk or a diverged loss. The command ends with status 1."""
 
     exit_status = 1
 
 
 def find_cause(error: BaseException) -> UserError | RunError | None:
-    """The error meant for the user in a chain that libraries may have wrapped around it."""
+    """The UserError or RunError in a chain of exceptions, if there is one: libraries wrap it in their own."""
     link: BaseException | None = error
-    seen: set[int] = set()  # an exception that is raised again and again can become its own context
+    seen: set[int] = set()  # an exception that is raised repeatedly can become its own context
     while link is not None and id(link) not in seen:
         if isinstance(link, UserError | RunError):
             return link
@@ -30,7 +30,7 @@ def find_cause(error: BaseException) -> UserError | RunError | None:
 
 
 def one_line(text: object, longest: int | None = LONGEST_LINE) -> str:
-    r"""A text from a file, a library or the user as it may be printed: line breaks become spaces, characters that
+    r"""A text from a file, a library or the user, safe to print: line breaks become spaces, characters that
     would act on a terminal are written as escapes, and of a long text the middle is left out.
 
     >>> one_line("no style '\x1b[2J\n'")

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and what can be known of them before the work."""
+"""Writing files atomically, and checks of names and places before the work starts."""
 
 import os
 import secrets
@@ -13,19 +13,20 @@ from pathlib import Path
 
 from fst.errors import RunError, UserError, one_line
 
-LONGEST_NAME = 100  # bytes of UTF-8: file systems take 255, and suffixes and other names are added
+LONGEST_NAME = 100  # bytes of UTF-8: file systems take 255, and suffixes and other names are appended
 
 _MARK = "fst-tmp"  # in the names of temporary files
 _ABANDONED = 24 * 3600  # seconds since the last write after which a temporary file belongs to no running process
-_LONGEST_STEM = 40  # characters of a temporary file's name: with all that is added, it must not become too long
+_LONGEST_STEM = 40  # characters of the file's own name in that of a temporary file
 
 
 @contextmanager
 def written_atomically(path: Path) -> Iterator[Path]:
-    """A hidden file beside `path`, of the same suffix, to write to; it becomes `path` at the end, or goes on an error.
+    """Yields a hidden file beside `path`, with the same suffix, to write to. At the end it is renamed to `path`; after
+    an error it is removed.
 
-    What the body raises passes unchanged; `write_errors_of` is for its writes. Temporary files that killed
-    processes left in the folder a day ago or earlier are removed.
+    Errors of the body pass unchanged; put its writes in `write_errors_of`. Temporary files that killed processes left
+    in the folder more than a day ago are removed.
 
     Raises:
         RunError: the file cannot be made in its folder, or cannot be put in its place.
@@ -33,7 +34,7 @@ def written_atomically(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem[:_LONGEST_STEM]}.{secrets.token_hex(4)}.{_MARK}{path.suffix}")
     with write_errors_of(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _collect_abandoned(path.parent.resolve())
+        _remove_abandoned(path.parent.resolve())
         temporary.touch(exist_ok=False)
     try:
         yield temporary
@@ -45,7 +46,7 @@ def written_atomically(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def write_errors_of(path: Path) -> Iterator[None]:
-    """Around what writes to `path`: a system error becomes a RunError that names it."""
+    """Turns a system error of its body, which writes to `path`, into a RunError that names the file."""
     try:
         yield
     except OSError as error:
@@ -53,7 +54,7 @@ def write_errors_of(path: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` so that `path` appears whole or not at all.
+    """Write `data` to `path`, which appears complete or not at all.
 
     Raises:
         RunError: the folder cannot be written, or the disk is full.
@@ -63,7 +64,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def fill(path: Path, data: bytes | memoryview) -> None:
-    """Write `data` to a file; the OSError where that fails says how much room it takes and how much there is."""
+    """Write `data` to a file; if that fails, the OSError says how much space it needs and how much is free."""
     try:
         path.write_bytes(data)
     except OSError as error:
@@ -73,7 +74,7 @@ def fill(path: Path, data: bytes | memoryview) -> None:
 
 
 def check_name(name: str) -> str:
-    """A name that files and folders are given, as it is.
+    """Return a name unchanged if files and folders can have it.
 
     Raises:
         UserError: it is empty, longer than 100 bytes, holds a path separator or a control character, or is `.` or `..`.
@@ -87,7 +88,7 @@ def check_name(name: str) -> str:
 
 
 def check_writable(path: Path) -> None:
-    """Find out before the work whether a file can be written afterwards; leaves nothing behind.
+    """Check before the work that a file can be written afterwards; leaves nothing behind.
 
     Raises:
         UserError: `path` is a folder, its name is too long, or its folder cannot be made or written.
@@ -103,18 +104,18 @@ def check_writable(path: Path) -> None:
 
 
 def refusal_to_read(path: Path) -> str | None:
-    """Why something that is there can be no input: a folder, or a pipe or device, which could block for ever."""
+    """Why an existing path cannot be read as a file: a folder, or a pipe or device, which could block for ever."""
     try:
         mode = path.stat().st_mode
     except OSError:
-        return None  # opening it will tell
+        return None  # opening it will give the reason
     if stat.S_ISREG(mode):
         return None
     return "is a folder" if stat.S_ISDIR(mode) else "is a pipe or a device; save what it gives to a file first"
 
 
-@lru_cache  # once for each folder: a video's frames may fill it
-def _collect_abandoned(folder: Path) -> None:
+@lru_cache  # once for each folder, which may fill with the frames of a video
+def _remove_abandoned(folder: Path) -> None:
     now = time.time()
     for path in folder.glob(f".*.{_MARK}*"):
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Running a Hydra application: a command line in, checked configurations out, and errors in one line."""
+"""Runs a Hydra application: from a command line to checked configurations; errors become one line."""
 
 import logging
 import os
@@ -55,16 +55,16 @@ OmegaConf.register_new_resolver("job_devices", _job_devices)
 
 
 def run_application(application: Application, arguments: list[str], job: Job, quiet: bool = False) -> None:
-    """What Hydra makes of a command line: one run of `job`, or (with `-m`) a sweep of them.
+    """Do what a command line asks for: one run of `job`, or with `-m` a sweep of them.
 
     Args:
-        application: which one.
-        job: called with the configuration and the run's folder; returns what the user reads at the end.
-        quiet: this process is one of several that do the same run; another one writes and prints.
+        application: one of fst's.
+        job: called with the configuration and the run's folder; returns the text to print at the end.
+        quiet: for all but one of the processes that do the same run: do not write or print.
 
     Raises:
-        UserError: something in the configuration cannot be; found before anything starts and any folder is made.
-        UserError, RunError, Interrupted: the first run's that failed; a sweep does its other runs all the same.
+        UserError: a mistake in the configuration; found before anything starts and any folder is made.
+        UserError, RunError, Interrupted: from the first run that failed; a sweep does its other runs all the same.
     """
     options = read_arguments(application, arguments)
     if not show_configuration(application, options):
@@ -87,7 +87,7 @@ def read_arguments(application: Application, arguments: list[str]) -> Namespace:
     options = parser.parse_intermixed_args(arguments)
     if options.config_path or options.config_name:
         refuse("--config-path and --config-name are not for fst; --config-dir adds a folder of your own files")
-    # Hydra itself wants all overrides in one row.
+    # Hydra's own parser takes overrides only in one row.
     folder = options.config_dir
     options.flags = [
         argument
@@ -97,7 +97,7 @@ def read_arguments(application: Application, arguments: list[str]) -> Namespace:
     options.overrides = [_expand_glob(override) for override in options.overrides]
     for override in options.overrides:
         _refuse_nothing(override)
-    if folder is not None:  # as an override it counts for configurations that are composed within a run, too
+    if folder is not None:  # as an override, so that configurations composed within a run have it as well
         if not Path(folder).is_dir():
             raise UserError(f"--config-dir {show(folder)}: no such folder")
         options.overrides.append(search_path(folder))
@@ -105,7 +105,7 @@ def read_arguments(application: Application, arguments: list[str]) -> Namespace:
 
 
 def show_configuration(application: Application, options: Namespace) -> bool:
-    """Print what the options ask for in place of a run, if they do.
+    """Print what options such as --help and --cfg ask for; returns whether there was one, and nothing is to be run.
 
     Raises:
         UserError: the configuration cannot be composed.
@@ -128,7 +128,7 @@ def show_configuration(application: Application, options: Namespace) -> bool:
 
 @contextmanager
 def composing(application: Application) -> Iterator[None]:
-    """Within it Hydra's `compose` finds fst's configurations and the user's own, and its errors are one line.
+    """Within it, Hydra's `compose` finds fst's configurations, and its errors become one line.
 
     Raises:
         UserError: a configuration cannot be composed.
@@ -148,15 +148,15 @@ def compose_config(application: Application, overrides: list[str]) -> DictConfig
 
 
 def search_path(config_dir: str) -> str:
-    """Hydra's search path with the user's own configurations in front of fst's."""
+    """An override that makes Hydra find the user's own configurations before fst's."""
     return f"hydra.searchpath=[{quote(f'file://{Path(config_dir).resolve()}')}]"
 
 
 def check_jobs(application: Application, options: Namespace) -> None:
-    """Compose what a command line asks for and check it, each value of a sweep once.
+    """Compose and check the configurations that a command line asks for; in a sweep, each value once.
 
     Raises:
-        UserError: something in the configuration cannot be.
+        UserError: a mistake in a configuration.
     """
     with composing(application):
         for overrides in _jobs(options):
@@ -164,7 +164,7 @@ def check_jobs(application: Application, options: Namespace) -> None:
 
 
 def check_config(application: Application, config: DictConfig) -> None:
-    """Refuse a composed configuration that is not as `fst.schemas` says.
+    """Refuse a composed configuration that its schema does not allow.
 
     Raises:
         UserError: names the key, the value, and what it can be.
@@ -179,7 +179,7 @@ def check_config(application: Application, config: DictConfig) -> None:
 
 
 def _jobs(options: Namespace) -> Iterator[list[str]]:
-    """The overrides of a run, or of as many jobs of a sweep as have each value once."""
+    """The overrides of a run, or of enough jobs of a sweep to have each value once."""
     if not options.multirun and "hydra.mode=MULTIRUN" not in options.overrides:
         yield options.overrides
         return
@@ -188,7 +188,7 @@ def _jobs(options: Namespace) -> Iterator[list[str]]:
     for override in parser.parse_overrides(options.overrides):
         if not override.is_sweep_override():
             values.append([override.input_line or ""])
-        elif override.is_discrete_sweep():  # others are for sweepers that draw from a range
+        elif override.is_discrete_sweep():  # a range is for sweepers that draw from it
             key = override.get_key_element()
             values.append([f"{key}={value}" for value in override.sweep_string_iterator()])
     first = [choices[0] for choices in values]
@@ -199,7 +199,7 @@ def _jobs(options: Namespace) -> Iterator[list[str]]:
 
 
 def launch(application: Application, options: Namespace, job: Job, quiet: bool = False) -> None:
-    """Let Hydra do the runs, or what else its options ask for; see `run_application`."""
+    """Let Hydra do the runs, or what its other options ask for; see `run_application`."""
     failures: list[Exception] = []
 
     @hydra.main(version_base="1.3", config_path=str(resource_folder("conf")), config_name=application.command)
@@ -207,7 +207,7 @@ def launch(application: Application, options: Namespace, job: Job, quiet: bool =
         if failure := _run_job(application, config, [*options.flags, *options.overrides], job, quiet):
             failures.append(failure)
 
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # raise errors here instead of printing them there
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # raise errors instead of printing them
     overrides = list(options.overrides)
     if quiet:
         overrides += ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=stdout"]
@@ -238,7 +238,7 @@ def _run_job(
     job: Job,
     quiet: bool,
 ) -> Exception | None:
-    """One run, the only one or one of a sweep; returns what the user should read if it failed."""
+    """One run, possibly of a sweep. Returns the error to show if it failed; in a sweep it is raised."""
     hydra_config = HydraConfig.get()
     overrides = list(hydra_config.overrides.task)
     sweeping = hydra_config.mode == RunMode.MULTIRUN
@@ -261,7 +261,7 @@ def _run_job(
             cause = config_error(application, error)
         if cause is None:
             raise
-        if sweeping:  # the launcher does the other runs, perhaps elsewhere, and raises at the end
+        if sweeping:  # the launcher does the other runs, perhaps in other processes, and raises this at the end
             log.error("%s: %s", shlex.join(overrides), cause)
             raise cause from error
         return cause
@@ -271,7 +271,7 @@ def _run_job(
 
 
 def config_error(application: Application, error: Exception) -> UserError:
-    """Hydra's several lines as one."""
+    """One line for an error of Hydra's or OmegaConf's."""
     text = " ".join(str(error).split())
     if isinstance(error, OverrideParseException):
         return UserError(
@@ -292,10 +292,10 @@ def config_error(application: Application, error: Exception) -> UserError:
 
 
 def _refuse_nothing(override: str) -> None:
-    """Refuse `GROUP=null`, which Hydra answers without the choices, and `KEY={}`, which would change nothing.
+    """Refuse `GROUP=null`, for which Hydra would not list the choices, and `KEY={}`, which would change nothing.
 
     Raises:
-        UserError: it is one of these.
+        UserError: the override is one of these.
     """
     key, _, value = override.partition("=")
     group = resource_folder("conf") / key
@@ -307,7 +307,7 @@ def _refuse_nothing(override: str) -> None:
 
 
 def _expand_glob(argument: str) -> str:
-    """`style.image=glob(PATTERN)` as the list of the files: Hydra's own glob knows config groups only.
+    """`style.image=glob(PATTERN)` as a list of files: Hydra's own glob is for config groups only.
 
     Raises:
         UserError: no file matches.
@@ -322,5 +322,5 @@ def _expand_glob(argument: str) -> str:
 
 
 def quote(value: object) -> str:
-    """A value as Hydra's grammar reads it whole, whatever commas and braces are in it."""
+    """A value in quotes for Hydra's grammar: commas and braces in it have no meaning."""
     return "'" + str(value).replace("'", "\\'") + "'"

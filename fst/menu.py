@@ -1,5 +1,5 @@
-"""`fst train --help` and its like: what the program is, the choices of each group, and each key with its comment, all
-read from the YAML files of `conf`, so that it cannot be out of date."""
+"""The help of `fst train`, `optimize` and `compare`: the purpose, the choices of each group, and each key with its
+comment, all read from the YAML files in `conf`."""
 
 import re
 import textwrap
@@ -14,7 +14,7 @@ from fst.networks.vgg import layer_table
 from fst.schemas import Application
 from fst.typed import show
 
-# Each layer of the loss network is a layer set by itself, beside those in conf/layers: layers=conv4_2.
+# Each layer of the loss network is also a layer set, beside those in conf/layers: layers=conv4_2.
 for _layer in layer_table("vgg19"):
     if _layer.kind != "pool":
         _alone = {_layer.name: 1.0}
@@ -36,13 +36,13 @@ def help_text(
     choices: Callable[[str], Sequence[str]],
     folders: Sequence[Path],
 ) -> str:
-    """The page.
+    """The text of `--help`.
 
     Args:
-        config: composed, and unresolved.
+        config: composed, unresolved.
         chosen: the choice in each group.
-        choices: of a group.
-        folders: of YAML files; the first that has one counts.
+        choices: returns the choices of a group.
+        folders: with YAML files, the user's own first.
     """
     main = _find(folders, f"{application.command}.yaml")
     groups = dict(_groups(main.read_text()))
@@ -51,7 +51,7 @@ def help_text(
     for group, note in groups.items():
         lines += [f"  {group}={chosen.get(group) or 'null'}  # {note}", *_wrapped(_listed(choices(group))), ""]
     notes = _notes(main, folders)
-    for group in groups:  # the experiments come last, in the files as in effect
+    for group in groups:  # the experiment is the last, as in the defaults list, and wins
         prefix = "" if group == "experiment" else f"{group}."
         found = _notes(_find(folders, f"{group}/{chosen.get(group)}.yaml"), folders)
         notes |= {f"{prefix}{key}": note for key, note in found.items() if note or f"{prefix}{key}" not in notes}
@@ -79,14 +79,14 @@ def _groups(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _notes(path: Path, folders: Sequence[Path]) -> dict[str, str]:
-    """The comment beside each key of a file and of those it is based on, by dotted name; "" where there is none."""
+    """The comment beside each key of a file and of the files in its defaults, by dotted name; "" without a comment."""
     if not path.is_file():
         return {}
     text = path.read_text()
     notes: dict[str, str] = {}
-    for base in re.findall(r"^  - (\w+)$", text, re.MULTILINE):
+    for group, base in re.findall(r"^  - (/?)(\w+)(?:@_here_)?$", text, re.MULTILINE):
         if base != "_self_":
-            notes |= _notes(path.with_name(f"{base}.yaml"), folders)
+            notes |= _notes(_find(folders, f"{base}.yaml") if group else path.with_name(f"{base}.yaml"), folders)
     parents: list[tuple[int, str]] = []
     for line in text.splitlines():
         if not (found := re.match(r"( *)(\w+):(?: [^#]*?)?(?: *# (.*))?$", line)):
@@ -98,7 +98,7 @@ def _notes(path: Path, folders: Sequence[Path]) -> dict[str, str]:
 
 
 def _leaves(node: Mapping[str, object], notes: Mapping[str, str], path: str = "") -> Iterator[tuple[str, object]]:
-    """The values that have a line of their own in the files."""
+    """The values that have their own line in the files."""
     for name, value in node.items():
         key = f"{path}{name}"
         if isinstance(value, dict) and any(known.startswith(f"{key}.") for known in notes):
@@ -108,7 +108,7 @@ def _leaves(node: Mapping[str, object], notes: Mapping[str, str], path: str = ""
 
 
 def named_choices(choices: Sequence[str]) -> list[str]:
-    """All choices of a group but the layer sets of one layer each."""
+    """The choices of a group, without the layer sets of a single layer."""
     layers = {layer.name for layer in layer_table("vgg19")}
     return [choice for choice in choices if choice not in layers]
 

@@ -1,6 +1,6 @@
-"""What each key of `conf` can be: one dataclass a group, and one for each Hydra application.
+"""The schema of the configuration: a dataclass for each group in `conf`, and one for each Hydra application.
 
-The defaults, their sources and comments are in `conf`; ranges and choices are here, and nowhere else.
+Defaults, their sources and comments are in `conf`; types, ranges and choices are here.
 """
 
 from dataclasses import dataclass
@@ -84,7 +84,7 @@ class Loss:
 
 @dataclass
 class Model:
-    """conf/model: what all networks have."""
+    """conf/model: keys of all networks."""
 
     width: Channels
     blocks: Blocks
@@ -105,7 +105,7 @@ class Unshuffle(Model):
 
 @dataclass
 class Crops:
-    """conf/data: what all of ours have."""
+    """conf/crops.yaml: keys of all data modules of fst."""
 
     size: Annotated[int, Meta(ge=LEAST_SIDE, le=4096)]
     batch_size: Annotated[int, Meta(ge=1, le=4096)]
@@ -140,7 +140,7 @@ class OwnData(Open):  # a user's own LightningDataModule
 
 @dataclass
 class Algorithm(Open):
-    """The arguments that most classes of optimisers have; they check those of their own."""
+    """Arguments of most optimisers; each class checks its other ones itself."""
 
     lenient = False
 
@@ -177,7 +177,7 @@ class Ddp:
 
 @dataclass
 class Trainer:
-    """conf/trainer: the arguments of Lightning's Trainer that this program honours."""
+    """conf/trainer: the arguments of Lightning's Trainer that can be set."""
 
     _target_: Literal["pytorch_lightning.Trainer"]
     max_steps: Count
@@ -270,9 +270,9 @@ class Application(NamedTuple):
     """One of fst's Hydra applications.
 
     Attributes:
-        command: of `fst`, and the name of its configuration in `conf`.
-        schema: what that configuration can be.
-        example: a whole command, for messages.
+        command: of `fst`; also the name of its file in `conf`.
+        schema: of its configuration.
+        example: a complete command, for messages.
     """
 
     command: str

@@ -1,4 +1,4 @@
-"""Stopping without losing anything: a signal is noted, and the loop stops between two steps."""
+"""Stopping on a signal without losing work: it is noted, and the loop stops between two steps."""
 
 import signal
 import threading
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Interrupted(Exception):  # noqa: N818 (a request, not an error)
-    """A run stopped by a signal, once its checkpoint was written; at step 0 there is none to go on from."""
+    """A run was stopped by a signal and its checkpoint written; at step 0 there is none."""
 
     def __init__(self, signal_number: int, step: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signal_number).name} at step {step}")
@@ -35,7 +35,7 @@ class StopRequest:
         self._restore_handlers()
 
     def listen(self) -> None:
-        """Take the signals (back) from a library that has put its own handlers there in the meantime."""
+        """Install the handlers again, in case a library has replaced them."""
         if self.signal is None:
             for number in self._previous:
                 signal.signal(number, self._note)

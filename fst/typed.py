@@ -1,7 +1,7 @@
-"""Checks a composed configuration against dataclasses whose annotations say what each value can be.
+"""Checks a composed configuration against dataclasses whose annotations define what each value can be.
 
-OmegaConf's own structured configs know types, but neither ranges nor choices nor files, and would not see keys that
-only a user's own YAML file brings. Here a field is `size: Annotated[int, Meta(ge=16, le=4096)]`, and msgspec decides.
+OmegaConf's structured configs check types, but not ranges, choices or files, nor keys that come from a user's own YAML
+file. Here a field is `size: Annotated[int, Meta(ge=16, le=4096)]`, and msgspec checks the value.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fst.errors import UserError
 
-_KINDS = ("_target_", "architecture")  # where there are several dataclasses for a node, these keys say which it is
+_KINDS = ("_target_", "architecture")  # keys that tell which of several dataclasses a node is
 _LONGEST = 60  # characters of a value in a message
 _MOST_NAMES = 180  # characters of a list of names in a message
 
@@ -35,7 +35,7 @@ class MissingKeyError(UserError):
 
 @dataclass(frozen=True)
 class Check:
-    """In an annotation: `test` is called with the value and raises a `UserError` that says what is wrong with it."""
+    """In an annotation: `test` is called with the value, and raises a `UserError` if something is wrong with it."""
 
     test: Callable[[str], object]
     expected: str  # in words, for a value of another type
@@ -43,10 +43,9 @@ class Check:
 
 @dataclass
 class Open:
-    """A node that a class of the user's choice is built from: what it takes are the keys, besides those that a schema
-    asks for."""
+    """A node for a class of the user's choice. Its keys are the class's arguments, and those that a schema adds."""
 
-    lenient: ClassVar[bool] = True  # where the class takes any key, any there can be
+    lenient: ClassVar[bool] = True  # allow any key if the class takes any keyword
     _target_: Annotated[str, Check(pkgutil.resolve_name, "an importable class")]
 
 
@@ -58,19 +57,19 @@ class Key(NamedTuple):
 
 
 def one_of(choices: Iterable[str]) -> Meta:
-    """In an annotation of `str`: one of a table's names."""
+    """In an annotation of `str`: one of these names."""
     names = list(choices)
     return Meta(pattern=f"^(?:{'|'.join(names)})$", description=_either(names))
 
 
 def check(config: DictConfig, schema: Any, path: str = "", unused: frozenset[str] = frozenset()) -> None:
-    """Refuse the first value that is not as `schema` says. Numbers where text is wanted (`name=2024`) become text.
+    """Refuse the first value that `schema` does not allow. Numbers become text where text is expected (`name=2024`).
 
     Args:
-        schema: a dataclass, or a union of them. One with a static method `rule` has it called with its node at the
-            end, for what several keys decide together.
+        schema: a dataclass, or a union of them. Its static method `rule`, if any, is called at the end with the node,
+            to check several keys together.
         path: of the node in the whole configuration, with a dot at its end.
-        unused: keys that this run does not use, and may lack.
+        unused: keys that this run does not use; they may be missing.
 
     Raises:
         UserError: names the key, the value, and what it can be.
@@ -105,7 +104,7 @@ def _check_key(config: DictConfig, name: str, hint: Any, path: str, unused: froz
     schemas = [option for option in _options(hint) if dataclasses.is_dataclass(option)]
     raw = _raw(config, name)
     if isinstance(raw, str) and "${hydra:" in raw:
-        return  # what Hydra says of a run that has not begun yet
+        return  # Hydra knows it only once the run has begun
     try:
         value = config[name]
         nested = schemas and isinstance(value, DictConfig)
@@ -133,7 +132,7 @@ def _raw(config: DictConfig, name: str) -> Any:
 
 
 def _check_value(value: Any, hint: Any, path: str) -> bool:
-    """Returns whether the value fits as it is; else it is a number that fits as text."""
+    """Returns whether the value itself is allowed; if not, it is allowed as text."""
     candidates = [value] if type(value) not in (int, float) else [value, str(value)]
     for candidate in candidates:
         for option in _options(hint):
@@ -160,12 +159,12 @@ def _test(test: Check, value: str, path: str) -> None:
     except UserError as error:
         start = f"{path}={show(value)}: "
         raise UserError(start + str(error).removeprefix(start).removeprefix(f"{value}: ")) from error
-    except Exception as error:  # what the tests of libraries raise
+    except Exception as error:  # from a library
         raise UserError(f"{path}={show(value)}: it can be {test.expected}") from error
 
 
 def _pick(config: DictConfig, schema: Any, path: str) -> Any:
-    """The dataclass of a union that the node means by its `_target_` or `architecture`."""
+    """The dataclass of a union that fits the node's `_target_` or `architecture`."""
     schemas = _options(schema)
     if len(schemas) == 1:
         return schemas[0]
@@ -179,7 +178,7 @@ def _pick(config: DictConfig, schema: Any, path: str) -> Any:
 
 @functools.cache
 def keys_of(schema: Any) -> dict[str, Key]:
-    """The keys of a dataclass, or of all dataclasses of a union."""
+    """The keys of a dataclass, or of all dataclasses in a union."""
     keys = {}
     for option in filter(dataclasses.is_dataclass, _options(schema)):
         hints = get_type_hints(option, include_extras=True)
@@ -189,10 +188,10 @@ def keys_of(schema: Any) -> dict[str, Key]:
 
 
 def _arguments(config: DictConfig, lenient: bool) -> list[str | None]:
-    """What the class at `_target_` takes; None in it stands for any other."""
+    """The arguments of the class at `_target_`; None stands for any other."""
     try:
         parameters = signature(pkgutil.resolve_name(config._target_)).parameters.values()
-    except (TypeError, ValueError):  # of some classes written in C nothing is known
+    except (TypeError, ValueError):  # some classes written in C have no signature
         return [None]
     catch_all = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters)
     named = [parameter.name for parameter in parameters if parameter.kind is not Parameter.VAR_KEYWORD]
@@ -204,7 +203,7 @@ def _options(hint: Any) -> tuple[Any, ...]:
 
 
 def expected(hint: Any) -> str:
-    """What a value of that annotation can be, in words.
+    """What a value with that annotation can be, in words.
 
     >>> expected(Annotated[int, Meta(ge=1, le=8)] | Literal["auto"] | None)
     'a whole number from 1 to 8, auto or null'
@@ -237,7 +236,7 @@ def _is_named(note: object) -> bool:
 
 
 def unknown_path(schema: Any, path: str) -> str:
-    """What to say of a dotted name that the configuration has not."""
+    """The message for a dotted name that the configuration does not have."""
     keys = keys_of(schema)
     for name in path.split("."):
         if name not in keys:
@@ -252,13 +251,13 @@ def unknown_path(schema: Any, path: str) -> str:
 
 
 def unknown_key(name: str, known: Iterable[str | None], whose: str = "") -> str:
-    """What to say of a key that is not among the known ones."""
+    """The message for a key that is not among the known ones."""
     names = [key for key in known if key is not None and not key.startswith("_")]
     return f"no such key{whose}; {suggest(name, names)}"
 
 
 def suggest(name: str, names: Iterable[str]) -> str:
-    """The names that one may have meant, or all."""
+    """The names that were probably meant, or all names."""
     names = list(names)
     if near := get_close_matches(name, names, 3):
         return f"did you mean {_either(near)}?"
@@ -267,7 +266,7 @@ def suggest(name: str, names: Iterable[str]) -> str:
 
 
 def show(value: object, longest: int = _LONGEST) -> str:
-    """A value as a message shows it: on one line, and not long."""
+    """A value for a message: on one line, shortened."""
     text = str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
     if isinstance(value, dict | list):
         text = text.replace("'", "")

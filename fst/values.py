@@ -1,4 +1,4 @@
-"""The kinds of values in a configuration: numbers with their ranges, names out of tables, files that must be there."""
+"""Types of configuration values: numbers with ranges, names from tables, files that must exist."""
 
 from pathlib import Path
 from typing import Annotated
@@ -27,7 +27,7 @@ def _read_style_image(value: str) -> None:
     read_image(find_style_image(value), at_least=1)
 
 
-def _look_for_photos(value: str) -> None:
+def _check_photos(value: str) -> None:
     folder = Path(value).expanduser()
     if not folder.is_dir():
         raise UserError("no such folder; name a folder of photos, or get scripts/download_coco.py's")
@@ -35,23 +35,23 @@ def _look_for_photos(value: str) -> None:
         raise UserError("no pictures in it or below it")
 
 
-def _look_for_shards(value: str) -> None:
+def _check_shards(value: str) -> None:
     try:
         from webdataset.shardlists import expand_urls
     except ImportError as error:
-        raise UserError("data=webdataset wants an extra: pip install 'fast-style-transfer[webdataset]'") from error
+        raise UserError("data=webdataset needs an extra: pip install 'fast-style-transfer[webdataset]'") from error
     for url in expand_urls(value):
         if ":" not in url and not Path(url).is_file():
-            raise UserError(f"{show(url)} is no file")
+            raise UserError(f"{show(url)} is not a file")
 
 
-def _look_for_weights(value: str) -> None:
+def _check_weights(value: str) -> None:
     if value not in ("imagenet", "bundled", "random") and not Path(value).is_file():
         raise UserError("no such file; it can be imagenet, bundled (compact only), random or a file's path")
 
 
 Count = Annotated[int, Meta(ge=1, le=10**9)]
-Seed = Annotated[int, Meta(ge=0, lt=2**32)]  # what NumPy takes
+Seed = Annotated[int, Meta(ge=0, lt=2**32)]  # NumPy's range
 Side = Annotated[int, Meta(ge=LEAST_SIDE, le=16384)]  # pixels
 Share = Annotated[float, Meta(ge=0, le=1)]
 Weight = Annotated[float, Meta(ge=0, le=1e15)]
@@ -63,9 +63,9 @@ Text = Annotated[str, Meta(min_length=1, description="text")]
 Name = Annotated[str, Check(check_name, "text that can name a file")]
 Picture = Annotated[str, Check(_read_picture, "a picture file")]
 StylePicture = Annotated[str, Check(_read_style_image, "a picture file or the name of a bundled picture")]
-Photos = Annotated[str, Check(_look_for_photos, "a folder of photos")]
-Shards = Annotated[str, Check(_look_for_shards, "tar files or URLs")]
-Weights = Annotated[str, Check(_look_for_weights, "imagenet, bundled, random or a file")]
+Photos = Annotated[str, Check(_check_photos, "a folder of photos")]
+Shards = Annotated[str, Check(_check_shards, "tar files or URLs")]
+Weights = Annotated[str, Check(_check_weights, "imagenet, bundled, random or a file")]
 Style = Annotated[str, Check(lambda value: load_style(find_style(value)), "a trained style's name or file")]
 Device = Annotated[str, Check(pick_device, "auto, cpu, cuda, cuda:1 or mps")]
 Norm = Annotated[str, one_of(NORMS)]

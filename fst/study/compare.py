@@ -83,7 +83,7 @@ def _fast(config: DictConfig, cell: Cell, folder: Path) -> dict[str, Any]:
     log.info("%s: training, see %s", cell.name, trained)
     with _clock(trained):
         style = fast.train(fast_overrides(config, cell), trained, trained / "train.log")
-    terms = fast.paint(style, composed, folder / "picture.png")
+    terms = fast.stylize(style, composed, folder / "picture.png")
     plain = OmegaConf.to_container(composed, resolve=True)
     return {"config": plain, "terms": terms, "picture": "picture.png", "seconds": _seconds(trained)}
 

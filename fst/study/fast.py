@@ -1,4 +1,4 @@
-"""A fast cell of a study: a network that `fst train` trains in a process of its own, and the picture it paints."""
+"""A fast cell of a study: a network that `fst train` trains in its own process, and the picture that it stylizes."""
 
 import subprocess
 import sys
@@ -20,12 +20,11 @@ from fst.training.module import build_loss, read_style_image
 
 
 def train(overrides: Sequence[str], folder: Path, log: Path | None = None) -> Path:
-    """Run `fst train` in a process of its own, with all its files in `folder`.
-
-    A run that was stopped is resumed; a finished one is not run again.
+    """Run `fst train` in its own process, with all files in `folder`. A stopped run is resumed, a finished one is not
+    run again.
 
     Args:
-        log: a file for what it prints; `None` for the terminal.
+        log: file for its output; `None` for the terminal.
 
     Returns:
         The style file's path.
@@ -37,16 +36,16 @@ def train(overrides: Sequence[str], folder: Path, log: Path | None = None) -> Pa
     if not (styles := sorted(folder.glob("*.safetensors"))):
         checkpoint = checkpoint_of(folder)
         resume = [f"ckpt_path={quote(checkpoint)}"] if checkpoint else []
-        _run(["train", *overrides, f"hydra.run.dir={quote(folder)}", *resume], log)
+        _launch(["train", *overrides, f"hydra.run.dir={quote(folder)}", *resume], log)
         styles = sorted(folder.glob("*.safetensors"))
     return styles[0]
 
 
-def _run(arguments: Sequence[str], log: Path | None) -> None:
+def _launch(arguments: Sequence[str], log: Path | None) -> None:
     """Run `fst` with these arguments."""
     if log:
         log.parent.mkdir(parents=True, exist_ok=True)
-    # In a session of its own it gets Ctrl-C only once, from here: a second signal would end it before it has saved.
+    # In its own session it gets Ctrl-C only once, from here: a second signal would end it before it has saved.
     with (
         StopRequest() as request,
         log.open("wb") if log else nullcontext() as out,
@@ -67,7 +66,7 @@ def _run(arguments: Sequence[str], log: Path | None) -> None:
 
 
 @torch.no_grad()
-def paint(style: Path, config: DictConfig, picture: Path) -> dict[str, float]:
+def stylize(style: Path, config: DictConfig, picture: Path) -> dict[str, float]:
     """Stylize the photo of `config` into `picture`.
 
     Returns:
@@ -75,7 +74,7 @@ def paint(style: Path, config: DictConfig, picture: Path) -> dict[str, float]:
     """
     stylizer = Stylizer(style, config.device)
     content = read_tensor(Path(config.content), config.size).to(stylizer.device)
-    painted = stylizer(content).clamp(0, 1)
-    write_image(to_pil(painted.cpu()), picture)
+    stylized = stylizer(content).clamp(0, 1)
+    write_image(to_pil(stylized.cpu()), picture)
     loss = build_loss(config, read_style_image(config)).to(stylizer.device)
-    return {name: float(term) for name, term in loss(painted, loss.content_targets(content)).items()}
+    return {name: float(term) for name, term in loss(stylized, loss.content_targets(content)).items()}

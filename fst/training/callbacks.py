@@ -1,4 +1,4 @@
-"""What happens around the steps: progress, sample strips, and stopping without losing anything."""
+"""What happens around the training steps: progress bar, sample images, checkpoints, and stopping on a signal."""
 
 import logging
 import signal
@@ -81,8 +81,8 @@ class ProgressBar(TQDMProgressBar):
 
 
 class ImageLogger(pl.Callback):
-    """After each validation, the style, some validation photos and what the network makes of them: one PNG in
-    `folder`, and the same picture in TensorBoard. Strips that cannot be written stop no training."""
+    """After each validation, writes some validation photos, their stylized versions and the style image side by side:
+    one PNG in `folder`, and the same picture in TensorBoard. If it cannot be written, training continues."""
 
     def __init__(self, style_image: Tensor, folder: Path, pictures: int = 4) -> None:
         self._style_image, self._folder, self._most = style_image, folder, pictures
@@ -107,7 +107,7 @@ class ImageLogger(pl.Callback):
             write_image(image, self._folder / f"step_{trainer.global_step:06d}.png")
         except RunError as error:
             if not self._failed:
-                log.warning("sample strips cannot be written; the training goes on (%s)", error)
+                log.warning("sample images cannot be written; the training continues (%s)", error)
             self._failed = True
         for logger in trainer.loggers:
             if isinstance(logger, Curves):
@@ -115,7 +115,7 @@ class ImageLogger(pl.Callback):
 
 
 class WholeCheckpoints(CheckpointIO):
-    """Lightning's way to the files of `fst.checkpoints`."""
+    """Lets Lightning read and write checkpoints with `fst.checkpoints`."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         save_checkpoint(Path(path), checkpoint)

@@ -1,4 +1,4 @@
-"""Curves that cannot be written stop no training."""
+"""A logger whose failures do not stop the training."""
 
 import logging
 from argparse import Namespace
@@ -12,9 +12,10 @@ log = logging.getLogger(__name__)
 
 
 class Curves(Logger):
-    """Passes everything on to one of Lightning's loggers; what fails there is said once, and is the end of the curves.
+    """Passes everything on to another of Lightning's loggers. After its first error, which is logged, nothing more is
+    passed on.
 
-    TensorBoard raises the error of its writing thread again at every call, the one that ends the run included.
+    TensorBoard raises an error of its writing thread again at each call, and also at the one that ends the run.
     """
 
     def __init__(self, logger: Logger) -> None:
@@ -40,7 +41,7 @@ class Curves(Logger):
         self._try(lambda: self._logger.log_hyperparams(params, *args, **kwargs))
 
     def log_image(self, tag: str, picture: np.ndarray, step: int) -> None:
-        """Show a `(H, W, 3)` uint8 picture where the logger is TensorBoard's."""
+        """Show a `(H, W, 3)` uint8 picture, if the logger is TensorBoard's."""
         if isinstance(logger := self._logger, TensorBoardLogger):
             self._try(lambda: logger.experiment.add_image(tag, picture, step, dataformats="HWC"))
 
@@ -57,4 +58,4 @@ class Curves(Logger):
             act()
         except Exception as error:
             self._failed = True
-            log.warning("the curves cannot be written any more; the training goes on (%s)", error)
+            log.warning("the curves cannot be written any more; the training continues (%s)", error)

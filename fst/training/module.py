@@ -46,14 +46,12 @@ class StyleTransferModule(pl.LightningModule):
         super().__init__()
         self.network, self.loss = network, loss
         self._make_optimizer, self._warmup, self._final_lr_ratio = make_optimizer, warmup, final_lr_ratio
-        self._teacher, self._imitation_ratio = (
-            (teacher,),
-            imitation_ratio,
-        )  # in a tuple it stays out of every checkpoint
+        self._teacher = (teacher,)  # the tuple keeps its weights out of checkpoints
+        self._imitation_ratio = imitation_ratio
 
     def setup(self, stage: str) -> None:
         if self.trainer.precision == "bf16-mixed":
-            # Autocast alone would cast the frozen weights anew at every step.
+            # Autocast alone would cast the frozen weights again at each step.
             self.loss.loss_network.use_dtype(torch.bfloat16)
 
     def on_fit_start(self) -> None:
@@ -62,7 +60,7 @@ class StyleTransferModule(pl.LightningModule):
 
     def training_step(self, batch: Tensor, batch_index: int) -> dict[str, Tensor]:
         terms = self._training_terms(from_uint8(batch))
-        # Lightning would compute what is logged at every step, not only where it is written.
+        # Logged only where it is written: Lightning would process it at each step.
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log_dict({f"train/{name}": term for name, term in terms.items()}, sync_dist=True)
         return terms
@@ -75,12 +73,12 @@ class StyleTransferModule(pl.LightningModule):
                 wanted = teacher(content)
             if self.global_step < self._imitation_ratio * self.trainer.max_steps:
                 return {"loss": F.mse_loss(self.network(content), wanted)}
-        targets = self.loss.content_targets(wanted)  # first: its memory is free again when the graph grows
+        targets = self.loss.content_targets(wanted)  # first: its memory is free again before the graph is built
         return self.loss(self.network(content), targets)
 
     def validation_step(self, batch: Tensor, batch_index: int) -> dict[str, Tensor]:
         content = from_uint8(batch)
-        stylized = self.network.unclamped(content)  # clamped, `range` would always be zero
+        stylized = self.network.unclamped(content)  # not clamped: the range term would always be 0
         terms = self.loss(stylized, self.loss.content_targets(content))
         self.log_dict({f"val/{name}": term for name, term in terms.items()}, batch_size=len(batch), sync_dist=True)
         return {"content": content, "stylized": stylized.clamp(0, 1)}
@@ -109,7 +107,7 @@ def learning_rate_factor(step: int, steps: int, warmup: float, final_lr_ratio: f
 
 
 def read_style_image(config: DictConfig) -> Tensor:
-    """The style picture as `(1, 3, H, W)` in [0, 1], its longer side `style.size`."""
+    """The style image as `(1, 3, H, W)` in [0, 1], its longer side `style.size`."""
     return read_tensor(find_style_image(config.style.image), config.style.size)
 
 

@@ -1,4 +1,4 @@
-"""What a run notes of itself in its checkpoints: the settings that decide its result, and its parts so far."""
+"""The record of a run, kept in its checkpoints: the settings that decide its result, and its history."""
 
 import dataclasses
 import logging
@@ -18,8 +18,8 @@ from fst.training.data.crops import CropDataModule
 
 log = logging.getLogger(__name__)
 
-# What may change when a run goes on: how long, where and how often, never what is learned. The length moves the rest
-# of the learning rate's curve; the style file's history tells it. Precision is not among them.
+# Keys that may differ when a run is resumed, because they do not decide what is learned. The length does, since the
+# learning rate depends on it; the style file's history records it.
 _FREE = (
     "trainer.max_steps",
     "trainer.max_time",
@@ -39,7 +39,7 @@ _FREE = (
     "checkpoint_every",
     "val_every",
 )
-RECORD = "fst"  # its key in a checkpoint
+RECORD = "fst"  # the record's key in a checkpoint
 _INSTEAD = "to change them, start from a style file: init_from=STYLE"
 
 
@@ -48,8 +48,8 @@ class Record:
 
     Args:
         config: of `fst train`.
-        data: what its `data` group makes.
-        trainer: likewise.
+        data: made from its group `data`.
+        trainer: made from its group `trainer`.
     """
 
     def __init__(self, config: DictConfig, data: pl.LightningDataModule, trainer: pl.Trainer) -> None:
@@ -57,14 +57,12 @@ class Record:
         versions = {"fst": fst.__version__, "torch": str(torch.__version__)}
         device = trainer.strategy.root_device.type
         self._run = Run(config.name, 0, trainer.max_steps, device, str(trainer.precision), versions)
-        start = config.init_from
-        self._start = (
-            _history_of(start) if start and config.ckpt_path is None else ()
-        )  # parts of the style it begins with
-        self._parts: tuple[Run, ...] = ()  # of this one before this run
+        start = config.init_from if config.ckpt_path is None else None
+        self._start = _history_of(start) if start else ()  # history of the style that it starts from
+        self._parts: tuple[Run, ...] = ()  # earlier parts of this training
 
-    def go_on(self, path: Path, state: Mapping[str, Any]) -> None:
-        """Take over the history of a checkpoint's state.
+    def resume(self, path: Path, state: Mapping[str, Any]) -> None:
+        """Continue the history in a checkpoint's state.
 
         Raises:
             UserError: it was made with other settings.
@@ -77,12 +75,12 @@ class Record:
         self._start, self._parts = (tuple(Run(**run) for run in state[RECORD][of]) for of in ("start", "parts"))
 
     def write(self, state: dict[str, Any], steps: int) -> None:
-        """Put the record into a checkpoint's state."""
+        """Put the record into the state of a checkpoint after `steps` steps."""
         start, parts = ([dataclasses.asdict(run) for run in runs] for runs in (self._start, self._until(steps)))
         state[RECORD] = {"settings": self._settings, "start": start, "parts": parts}
 
     def history(self, steps: int) -> tuple[Run, ...]:
-        """Of the style file after so many steps."""
+        """For the style file after `steps` steps."""
         return self._start + self._until(steps)
 
     def _until(self, steps: int) -> tuple[Run, ...]:
@@ -90,9 +88,9 @@ class Record:
         if not self._parts:
             return (run,)
         last = self._parts[-1]
-        if steps <= last.steps:  # nothing was trained
+        if steps <= last.steps:  # nothing was trained since
             return self._parts
-        same = dataclasses.replace(last, steps=steps) == run  # it was only stopped: still the same part
+        same = dataclasses.replace(last, steps=steps) == run  # only stopped in between: one part
         return (*(self._parts[:-1] if same else self._parts), run)
 
 
@@ -102,7 +100,7 @@ def _history_of(style: str) -> tuple[Run, ...]:
 
 
 def _settings(config: DictConfig, data: pl.LightningDataModule, precision: Any) -> dict[str, Any]:
-    """Flat, with what is in files and folders in place of their paths."""
+    """Settings by dotted key; files and folders are represented by their fingerprints."""
     plain: Any = OmegaConf.to_container(config, resolve=True)
     found = flat_settings(plain, _FREE)
     files = {

@@ -1,4 +1,4 @@
-"""The Hydra entry of `fst train`: one configuration in, one style file out."""
+"""`fst train`: from a configuration to a style file."""
 
 import functools
 import logging
@@ -39,13 +39,13 @@ log = logging.getLogger(__name__)
 
 
 def train(config: DictConfig, folder: Path) -> Path:
-    """Train one style as `config` says, with everything it writes in `folder`.
+    """Train one style as `config` says; all files are written to `folder`.
 
     Returns:
         The style file's path.
 
     Raises:
-        UserError: something in the configuration cannot be, or is not what the checkpoint to go on from was made with.
+        UserError: a mistake in the configuration, or it differs from that of the checkpoint to resume from.
         RunError: the loss diverged, or something cannot be written.
         Interrupted: by a signal, after the checkpoint was written.
     """
@@ -60,7 +60,7 @@ def train(config: DictConfig, folder: Path) -> Path:
         checkpoint, record, config.checkpoint_every, config.val_every, config.trainer.log_every_n_steps
     )
     trainer.callbacks.append(graceful_stop)  # type: ignore[attr-defined]
-    resume, state = _go_on(config, record)
+    resume, state = _resume(config, record)
     done = state.get("global_step", 0)
     module = build_module(config, style_image)
     path = folder / f"{config.name}{STYLE_SUFFIX}"
@@ -71,13 +71,13 @@ def train(config: DictConfig, folder: Path) -> Path:
     try:
         with graceful_stop.request:
             if resume is None:
-                trainer.validate(module, data, verbose=False)  # the curves' and strips' "before"
+                trainer.validate(module, data, verbose=False)  # the curves begin before the first step
             _fit(trainer, module, data, resume, foreign=RECORD not in state)
             if done < trainer.max_steps:
-                graceful_stop.save(trainer)  # the last steps, too, can be gone on from
-            _write_style(path, config, module, record, {})  # whatever goes wrong from here on
+                graceful_stop.save(trainer)  # the run can be resumed after its last step
+            _write_style(path, config, module, record, {})  # before anything else can fail
             _write_style(path, config, module, record, _measure(trainer, module, data, path))
-    except SIGTERMException as stop:  # a SystemExit without a status, raised between our own looks at the signal
+    except SIGTERMException as stop:  # Lightning's own, raised where GracefulStop does not look
         raise Interrupted(signal.SIGTERM, trainer.global_step) from stop
     finally:
         if isinstance(data, CropDataModule):
@@ -101,8 +101,8 @@ def with_teacher(config: DictConfig, folder: Path) -> DictConfig:
     return config
 
 
-def _go_on(config: DictConfig, record: Record) -> tuple[Path | None, dict[str, Any]]:
-    """The checkpoint to go on from, if any, and what is in it; `record` takes over its history.
+def _resume(config: DictConfig, record: Record) -> tuple[Path | None, dict[str, Any]]:
+    """The checkpoint to resume from, if any, and its state; `record` continues its history.
 
     Raises:
         UserError: it cannot be read, or was made with other settings.
@@ -112,14 +112,14 @@ def _go_on(config: DictConfig, record: Record) -> tuple[Path | None, dict[str, A
     path, state = read_checkpoint(find_checkpoint(config.name, config.ckpt_path))
     if "global_step" not in state:
         raise UserError(f"ckpt_path={path}: not a checkpoint of fst train")
-    record.go_on(path, state)
+    record.resume(path, state)
     return path, state
 
 
 def _measure(
     trainer: pl.Trainer, module: StyleTransferModule, data: pl.LightningDataModule, path: Path
 ) -> Mapping[str, float]:
-    """The terms on the validation pictures; none where there is no validation."""
+    """The loss terms on the validation pictures; empty if there is no validation."""
     try:
         results = trainer.validate(module, data, verbose=False)
     except Interrupted:
@@ -131,16 +131,16 @@ def _measure(
 
 
 def build_module(config: DictConfig, style_image: Tensor) -> StyleTransferModule:
-    """The transform network and its perceptual loss, as the configuration's groups say."""
+    """The transform network and its perceptual loss, as described by the configuration."""
     loss = build_loss(config, style_image)
     network = build_transform_network(**config.model)
     if config.init_from is not None:
         network.load_state_dict(load_style(find_style(config.init_from))[0].state_dict())
     if config.compile:
-        network.compile(dynamic=False)  # for sizes that vary it would compile what trips over our padding
+        network.compile(dynamic=False)  # with dynamic shapes it fails at the padding
         loss.loss_network.compile(dynamic=False)
     optimizer = config.optimizer
-    make_optimizer = instantiate(optimizer.algorithm, _convert_="all")  # plain lists: checkpoints hold no other
+    make_optimizer = instantiate(optimizer.algorithm, _convert_="all")  # plain lists, as checkpoints need
     if optimizer.lr_reference_batch_size is not None:
         rate = optimizer.algorithm.lr * math.sqrt(config.data.batch_size / optimizer.lr_reference_batch_size)
         make_optimizer = functools.partial(make_optimizer, lr=rate)
@@ -157,7 +157,7 @@ def build_module(config: DictConfig, style_image: Tensor) -> StyleTransferModule
 
 
 def _build_trainer(config: DictConfig, folder: Path, style_image: Tensor) -> pl.Trainer:
-    # Lightning's remarks on what this program does on purpose.
+    # Hide Lightning's remarks on what is done here on purpose.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings(
         "ignore", module="pytorch_lightning", message=".*(num_workers|does not have many workers).*"
@@ -177,9 +177,9 @@ def _build_trainer(config: DictConfig, folder: Path, style_image: Tensor) -> pl.
         callbacks=callbacks,
         logger=logger and Curves(logger),
         plugins=WholeCheckpoints(),
-        enable_checkpointing=False,  # GracefulStop saves them
+        enable_checkpointing=False,  # GracefulStop saves checkpoints
         default_root_dir=folder,
-        max_epochs=-1,  # the stream of photos is endless: steps count
+        max_epochs=-1,  # the stream of photos has no end: steps are counted
         val_check_interval=config.val_every * config.trainer.get("accumulate_grad_batches", 1),  # in batches
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
@@ -192,7 +192,7 @@ def _fit(
     trainer: pl.Trainer, module: StyleTransferModule, data: pl.LightningDataModule, resume: Path | None, foreign: bool
 ) -> None:
     try:
-        # Tensors and plain values only: a checkpoint from elsewhere runs no code.
+        # Only tensors and plain values: a checkpoint cannot run code.
         trainer.fit(module, data, ckpt_path=resume, weights_only=True)
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         if resume is None or not foreign:
@@ -217,11 +217,11 @@ def _write_style(
         arguments=model,
         layers={"content": plain["layers"]["content"], "style": plain["layers"]["style"]},
         loss=plain["loss"],
-        loss_network=network | {"weights": Path(network["weights"]).name},  # a folder's name is nobody's business
+        loss_network=network | {"weights": Path(network["weights"]).name},  # the folder is private
         init_from=Path(start.removeprefix(BUNDLED)).stem if start else "",
         teacher=Path(config.teacher.style.removeprefix(BUNDLED)).stem if config.teacher.style else "",
         steps=steps,
-        batch_size=plain["data"].get("batch_size", 0),  # somebody's own data may know neither
+        batch_size=plain["data"].get("batch_size", 0),  # a user's own data module may have neither
         image_size=plain["data"].get("size", 0),
         style_image=Path(config.style.image).stem,
         style_size=config.style.size,
@@ -232,8 +232,8 @@ def _write_style(
     save_style(path, module.network, info)
 
 
-def _writes() -> bool:
-    """Whether this process is the one of several (trainer=ddp) that writes and prints for all."""
+def _is_writer() -> bool:
+    """Whether this is the process that writes and prints, of several with trainer=ddp."""
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
@@ -248,11 +248,11 @@ def main(arguments: list[str]) -> None:
         path = Path(os.path.relpath(train(with_teacher(config, folder), folder)))
         return f"trained {config.name}: {path}\nuse it:  fst stylize PHOTO -s {path}"
 
-    threading.excepthook = _hush
-    run_application(TRAIN, arguments, job, quiet=not _writes())
+    threading.excepthook = _drop_write_errors
+    run_application(TRAIN, arguments, job, quiet=not _is_writer())
 
 
-def _hush(failure: threading.ExceptHookArgs) -> None:
-    """TensorBoard's writing thread prints a traceback of what it hands to `Curves`, too."""
+def _drop_write_errors(failure: threading.ExceptHookArgs) -> None:
+    """Drop the traceback that TensorBoard's writing thread prints: `Curves` reports the same error."""
     if not issubclass(failure.exc_type, OSError):
         threading.__excepthook__(failure)
