@@ -1,11 +1,11 @@
-"""The command `fst`. Each sub-command is a few lines that call the floor below; imports wait until they are needed."""
+"""The command `fst`. Each sub-command is a short function, which imports what it needs: the command starts fast."""
 
 import argparse
 import io
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -15,19 +15,15 @@ from fst.errors import UserError, find_cause, one_line
 from fst.signals import Interrupted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fst.inference.stylizer import Stylizer
 
 Value = TypeVar("Value")
-
-
 _HYDRA = ("train", "optimize", "compare")
 _COMMANDS = (*_HYDRA, "stylize", "styles", "evaluate", "export", "bench")
-WEBCAM = "webcam:"  # an input that is a camera
+WEBCAM = "webcam:"  # begins the name of an input that is a camera
 _EPILOG = """
-train, optimize and compare are Hydra applications: fst train --help lists its keys, fst train … --cfg job prints its
-configuration, and eval "$(fst -sc install=bash)" makes the shell complete them.
+train, optimize and compare are Hydra applications: fst train --help lists their keys, fst train … --cfg job prints the
+configuration, and eval "$(fst -sc install=bash)" makes the shell complete keys and values.
 --debug shows the whole traceback of an error.
 """
 
@@ -63,14 +59,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _LogRecord(logging.LogRecord):
-    """A line of a log; file names, for one, come from elsewhere."""
+    """A log record that is safe to print: file names in it may hold control characters."""
 
     def getMessage(self) -> str:  # noqa: N802 (logging's)
         return one_line(super().getMessage(), None)
 
 
 def _set_up_output() -> None:
-    """A character that the terminal cannot show, or that acts on it, is written as an escape."""
+    """Write characters that the terminal cannot show, or that act on it, as escapes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not a notebook's
             stream.reconfigure(errors="backslashreplace")
@@ -78,11 +74,11 @@ def _set_up_output() -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Mistakes are one line that names the command and where its flags are listed."""
+    """A parser whose errors are one line that names the command's help."""
 
     def parse_known_args(self, *arguments: Any, **keywords: Any) -> Any:
         options, unknown = super().parse_known_args(*arguments, **keywords)
-        if unknown:  # of this command; argparse would leave them to `fst`
+        if unknown:  # argparse would name `fst` instead of this command
             self.error(f"unknown: {' '.join(unknown)}")
         return options, unknown
 
@@ -91,7 +87,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Style(argparse.Action):
-    """One style: argparse would take the last of several without a word."""
+    """Refuses a second style: argparse would take the last one without a message."""
 
     def __call__(self, parser: Any, options: argparse.Namespace, value: Any, flag: str | None = None) -> None:
         if getattr(options, self.dest) is not None:
@@ -100,16 +96,16 @@ class _Style(argparse.Action):
 
 
 def _complete(arguments: list[str]) -> int:
-    """What the shell calls, by the function that `-sc install=bash` prints: Hydra knows keys, but no sub-commands."""
+    """Shell completion: sub-commands are completed here, keys and values by Hydra."""
     if not any(argument.startswith("query=") for argument in arguments):
-        return _hydra_application("train", *arguments)  # the same for all
+        return _hydra_application("train", *arguments)  # the installation, the same for all
     program, *words = os.environ.get("COMP_LINE", "").split(" ", 2)
     if len(words) < 2:
         print(" ".join(_COMMANDS))
     elif words[0] in _HYDRA:
         os.environ["COMP_LINE"] = f"{program} {words[1]}"
         return _hydra_application(words[0], *arguments)
-    return 0  # the shell goes on with names of files
+    return 0  # the shell completes file names
 
 
 def _hydra_application(command: str, *arguments: str) -> int:
@@ -159,7 +155,9 @@ def _add_stylize(stylize: argparse.ArgumentParser) -> None:
     look = stylize.add_argument_group("look")
     look.add_argument("--strength", type=_number, default=1.0, help="0 (the picture) to 1 (the style); default 1")
     look.add_argument("--keep-colors", action="store_true", help="keep the picture's colours")
-    look.add_argument("--stroke", type=_number, default=1.0, help="size of the brush: 2 is twice as broad; default 1")
+    look.add_argument(
+        "--stroke", type=_number, default=1.0, help="size of the brush strokes: 2 is twice as broad; default 1"
+    )
     look.add_argument("--mask", type=Path, help="a picture: white where to stylize, black where not")
     videos = stylize.add_argument_group("videos")
     videos.add_argument("--codec", help="h264, hevc, vp9, av1 or any of FFmpeg's; default: h264, vp9 in .webm")
@@ -170,7 +168,7 @@ def _add_stylize(stylize: argparse.ArgumentParser) -> None:
     machine = stylize.add_argument_group("machine")
     machine.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
     machine.add_argument("--backend", default="torch", help="torch, compile, openvino, onnxruntime; default torch")
-    machine.add_argument("--memory", type=_number, metavar="GIB", help="the most to take; default: what is free")
+    machine.add_argument("--memory", type=_number, metavar="GIB", help="memory limit; default: what is free")
     machine.add_argument(
         "--max-megapixels",
         type=_number,
@@ -184,10 +182,12 @@ def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     evaluate.add_argument("styles", nargs="+", metavar="STYLE", help="a name from `fst styles`, or a style file")
     evaluate.add_argument("--photos", type=Path, required=True, help="folder of photos they never saw")
     evaluate.add_argument("--style-images", type=Path, help="folder of the style images they were trained on, by name")
-    evaluate.add_argument("--weights", default="imagenet", help="of the judge, VGG19: imagenet (downloaded), or a file")
+    evaluate.add_argument(
+        "--weights", default="imagenet", help="of VGG19, which measures: imagenet (downloaded), or a file"
+    )
     evaluate.add_argument("--size", type=_whole, default=256, help="longer side in pixels; default 256")
     evaluate.add_argument("--count", type=_whole, default=8, help="how many photos; default 8")
-    evaluate.add_argument("--iterations", type=_whole, default=500, help="the most of the slow method; default 500")
+    evaluate.add_argument("--iterations", type=_whole, default=500, help="limit for the slow method; default 500")
     evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
     evaluate.add_argument("-o", "--output", type=Path, default=Path("outputs/evaluation"), help="folder for figures")
     evaluate.set_defaults(run=_evaluate)
@@ -213,7 +213,7 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
     bench.add_argument("--sizes", default=sizes, help=f"in pixels; default {sizes}")
     bench.add_argument("--networks", type=_names, help="of conf/model (default: all), or styles")
     bench.add_argument("--backends", type=_names, help="torch,compile,openvino,onnxruntime; default: all but compile")
-    bench.add_argument("--rounds", type=_whole, default=5, help="how often each is timed; default 5")
+    bench.add_argument("--rounds", type=_whole, default=5, help="times each is measured; default 5")
     bench.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
     bench.add_argument("--json", type=Path, help="write the figures there")
     bench.set_defaults(run=_bench)
@@ -243,7 +243,7 @@ def _shares(text: str) -> dict[str, float]:
     return shares
 
 
-def _parsed(kind: "Callable[[str], Value]", text: str, what: str) -> "Value":
+def _parsed(kind: Callable[[str], Value], text: str, what: str) -> Value:
     try:
         return kind(text)
     except (ValueError, ZeroDivisionError) as error:
