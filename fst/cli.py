@@ -155,9 +155,7 @@ def _add_stylize(stylize: argparse.ArgumentParser) -> None:
     look = stylize.add_argument_group("look")
     look.add_argument("--strength", type=_number, default=1.0, help="0 (the picture) to 1 (the style); default 1")
     look.add_argument("--keep-colors", action="store_true", help="keep the picture's colours")
-    look.add_argument(
-        "--stroke", type=_number, default=1.0, help="size of the brush strokes: 2 is twice as broad; default 1"
-    )
+    look.add_argument("--stroke", type=_number, default=1.0, help="breadth of the strokes: 2 doubles it; default 1")
     look.add_argument("--mask", type=Path, help="a picture: white where to stylize, black where not")
     videos = stylize.add_argument_group("videos")
     videos.add_argument("--codec", help="h264, hevc, vp9, av1 or any of FFmpeg's; default: h264, vp9 in .webm")
@@ -182,9 +180,7 @@ def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     evaluate.add_argument("styles", nargs="+", metavar="STYLE", help="a name from `fst styles`, or a style file")
     evaluate.add_argument("--photos", type=Path, required=True, help="folder of photos they never saw")
     evaluate.add_argument("--style-images", type=Path, help="folder of the style images they were trained on, by name")
-    evaluate.add_argument(
-        "--weights", default="imagenet", help="of VGG19, which measures: imagenet (downloaded), or a file"
-    )
+    evaluate.add_argument("--weights", default="imagenet", help="of VGG19: imagenet (downloaded), or a file")
     evaluate.add_argument("--size", type=_whole, default=256, help="longer side in pixels; default 256")
     evaluate.add_argument("--count", type=_whole, default=8, help="how many photos; default 8")
     evaluate.add_argument("--iterations", type=_whole, default=500, help="limit for the slow method; default 500")
@@ -211,8 +207,12 @@ def _add_export(export: argparse.ArgumentParser) -> None:
 def _add_bench(bench: argparse.ArgumentParser) -> None:
     sizes = "256x256,512x512,1280x720,1920x1080"
     bench.add_argument("--sizes", default=sizes, help=f"in pixels; default {sizes}")
-    bench.add_argument("--networks", type=_names, help="of conf/model (default: all), or styles")
-    bench.add_argument("--backends", type=_names, help="torch,compile,openvino,onnxruntime; default: all but compile")
+    bench.add_argument("--networks", type=lambda text: text.split(","), help="of conf/model (default: all), or styles")
+    bench.add_argument(
+        "--backends",
+        type=lambda text: text.split(","),
+        help="torch,compile,openvino,onnxruntime; default: all but compile",
+    )
     bench.add_argument("--rounds", type=_whole, default=5, help="times each is measured; default 5")
     bench.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
     bench.add_argument("--json", type=Path, help="write the figures there")
@@ -229,10 +229,6 @@ def _number(text: str) -> float:
 
 def _rate(text: str) -> Fraction:
     return _parsed(Fraction, text, "a number or a fraction such as 30000/1001")
-
-
-def _names(text: str) -> list[str]:
-    return text.split(",")
 
 
 def _shares(text: str) -> dict[str, float]:
