@@ -93,7 +93,7 @@ def state_of(name: str) -> str:
 
 
 def check(name: str, aimed: bool, seconds: float, rng: random.Random, expected: dict[str, Tensor]) -> bool:
-    """Kill one training, let it go on, and say whether it learned what is expected."""
+    """Kill one training, resume it, and return whether its weights are the expected ones."""
     while not kill(start(name), name, aimed, seconds, rng):  # it was faster
         shutil.rmtree(Path("outputs", name))
     left = state_of(name)

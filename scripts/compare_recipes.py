@@ -2,10 +2,10 @@
 
     python scripts/compare_recipes.py outputs/recipes --style PAINTING --photos FOLDER --val FOLDER [--only NAME …]
 
-The yardstick is the baseline, Adam at a constant 1e-3 in batches of 4, after `--pictures`. Every other recipe gets a
+All are compared with the baseline, Adam at a constant 1e-3 in batches of 4, after `--pictures`. Every other recipe gets a
 third of them or less, clips the gradient to 1 unless it says otherwise, and lets the rate warm up to the named peak
 and fall along a cosine. All use one loss network, layer set, loss and style. A finished run is not run again, so that
-a stopped comparison goes on; the table and the curves are drawn anew from all finished runs at the end.
+a stopped comparison is resumed; the table and the curves show all finished runs.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Fetch the COCO 2017 photos: downloaded by curl, checked, unpacked. The same command goes on where one stopped.
+"""Downloads the COCO 2017 photos with curl, checks and unpacks them. A stopped download is continued by the same command.
 
     python scripts/download_coco.py [train2017|val2017] [--root data/coco]
 
@@ -55,7 +55,7 @@ def fetch(url: str, archive: Path, needed: int) -> None:
         )
     options = ["--fail", "--location", "--retry", "5", "--retry-all-errors", "--continue-at", "-"]
     if subprocess.run(["curl", *options, "--output", str(archive), url]).returncode:
-        raise RunError(f"{url} could not be downloaded; the same command goes on where it stopped")
+        raise RunError(f"{url} could not be downloaded; the same command continues")
 
 
 def unpack(archive: Path, folder: Path) -> None:

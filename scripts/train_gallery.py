@@ -2,7 +2,7 @@
 
     python scripts/train_gallery.py checkpoints --paintings FOLDER --photos FOLDER --val FOLDER
 
-It resumes: a style that is there is left alone, and a run that was stopped goes on where it stopped.
+It resumes: a style that is there is left alone, and a stopped run is resumed.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from fst.style_file import STYLE_SUFFIX, load_style, save_style
 
 # Imitates the full network's pictures at first, which takes no loss network: more steps in the same time.
 LIGHT = ["teacher.style=the_scream", "init_from=null", "data.size=192", "trainer.max_steps=1500"]
-LIGHT += ["loss.weights.style=5"]  # at 15 it paints stripes over what it cannot paint
+LIGHT += ["loss.weights.style=5"]  # at 15 it makes stripes
 LIGHT += ["loss.weights.grid=60000"]  # at 2000 its cells leave a faint weave
 
 # Each begins with its painting's name; and what looking at validation photos changed for it.

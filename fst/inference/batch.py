@@ -50,7 +50,7 @@ class _Batch:
 
     @contextmanager
     def input(self, name: str | Path) -> Iterator[None]:
-        """Around the work on one input, after whose failure the others go on."""
+        """Around the work on one input: if it fails, the others are done all the same."""
         try:
             yield
         except (UserError, RunError, OSError, MemoryError) as error:
