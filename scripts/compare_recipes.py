@@ -2,10 +2,10 @@
 
     python scripts/compare_recipes.py outputs/recipes --style PAINTING --photos FOLDER --val FOLDER [--only NAME …]
 
-All are compared with the baseline, Adam at a constant 1e-3 in batches of 4, after `--pictures`. Every other recipe gets a
-third of them or less, clips the gradient to 1 unless it says otherwise, and lets the rate warm up to the named peak
-and fall along a cosine. All use one loss network, layer set, loss and style. A finished run is not run again, so that
-a stopped comparison is resumed; the table and the curves show all finished runs.
+All are compared with the baseline: Adam at a constant 1e-3 in batches of 4, for `--pictures` pictures. The other recipes
+get a third of them or less, clip the gradient to 1 unless noted, and use a warm-up to the given rate and a cosine down
+from it. All use one loss network, layer set, loss and style image. A finished run is not run again, so that a stopped
+comparison can be resumed; the table and the curves show all finished runs.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Downloads the COCO 2017 photos with curl, checks and unpacks them. A stopped download is continued by the same command.
+"""Downloads the COCO 2017 photos with curl, checks and unpacks them. The same command continues a stopped download.
 
     python scripts/download_coco.py [train2017|val2017] [--root data/coco]
 
