@@ -2,8 +2,8 @@
 
     python scripts/compare_recipes.py outputs/recipes --style PAINTING --photos FOLDER --val FOLDER [--only NAME …]
 
-All are compared with the baseline: Adam at a constant 1e-3 in batches of 4, for `--pictures` pictures. The other recipes
-get a third of them or less, clip the gradient to 1 unless noted, and use a warm-up to the given rate and a cosine down
+All are compared with the baseline: Adam at a constant 1e-3 in batches of 4, for `--pictures` pictures. The others get
+a third of them or less, clip the gradient to 1 unless noted, and use a warm-up to the given rate and a cosine down
 from it. All use one loss network, layer set, loss and style image. A finished run is not run again, so that a stopped
 comparison can be resumed; the table and the curves show all finished runs.
 """
