@@ -1,4 +1,4 @@
-"""Checkpoints on disk: written whole, the one before kept, checked when read, refused where the settings differ."""
+"""Checkpoint files: written atomically, checked when read, compared with the settings of the run that resumes."""
 
 import hashlib
 import io
@@ -18,20 +18,20 @@ from fst.files import fill, write_errors_of, written_atomically
 
 log = logging.getLogger(__name__)
 
-FOLDER = "checkpoints"  # of a run, for its checkpoints
+FOLDER = "checkpoints"  # in a run's folder
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
-_SHOWN = 2  # settings that differ, in an error
-_LONGEST = 40  # characters of a value there
+_SHOWN = 2  # settings that an error names
+_LONGEST = 40  # characters of a setting's value in an error
 
 
 class CheckpointError(UserError):
-    """A file that is no checkpoint, or a damaged one; the message names it and the reason."""
+    """The file is damaged or is not a checkpoint; the message names it and the reason."""
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write tensors and plain values; a whole checkpoint that is there already becomes `previous.ckpt` beside it.
+    """Write tensors and plain values. An intact checkpoint at `path` is kept as `previous.ckpt` beside it.
 
-    At every moment one of the two is whole, also when the process is killed or the disk is full.
+    One of the two is intact at any moment, even if the process is killed or the disk is full.
 
     Raises:
         RunError: it cannot be written.
@@ -41,13 +41,13 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     with written_atomically(path) as temporary, write_errors_of(path):
         fill(temporary, buffer.getbuffer())
         with temporary.open("rb+") as file:
-            os.fsync(file.fileno())  # a machine that loses power must not keep the name alone
+            os.fsync(file.fileno())  # or a power failure could leave the name without the data
         if _damage(path) is None:
             path.replace(path.with_name(PREVIOUS))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The state in one file, on the CPU. It runs no code of the file's.
+    """The state in a file, on the CPU. No code in the file is run.
 
     Raises:
         CheckpointError: missing, damaged (its checksums are compared), or no checkpoint.
@@ -60,7 +60,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"ckpt_path={path}: it holds more than tensors and plain values, and was not read"
         ) from error
-    except Exception as error:  # torch raises many kinds, all meaning the same to the user
+    except Exception as error:  # torch raises many types
         raise CheckpointError(f"ckpt_path={path}: not a checkpoint, or damaged ({type(error).__name__})") from error
     if not isinstance(state, dict):
         raise CheckpointError(f"ckpt_path={path}: not a checkpoint (it holds a {type(state).__name__})")
@@ -68,8 +68,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def read_checkpoint(path: Path) -> tuple[Path, dict[str, Any]]:
-    """The state to go on from, and its file: that of `path`, or, where `last.ckpt` is damaged or missing, of the one
-    before, with a warning.
+    """The checkpoint to resume from, and its state.
+
+    It is the one at `path`, or, with a warning, the previous one if `last.ckpt` is damaged or missing.
 
     Raises:
         CheckpointError: neither can be read.
@@ -81,24 +82,24 @@ def read_checkpoint(path: Path) -> tuple[Path, dict[str, Any]]:
         if path.name != LAST or not previous.is_file():
             raise
         state = load_checkpoint(previous)
-        log.warning("%s; going on from the one before, %s", error, previous)
+        log.warning("%s; resuming from the previous one, %s", error, previous)
         return previous, state
 
 
 def _damage(path: Path) -> str | None:
-    """What is wrong with a file, as far as its checksums tell; torch itself does not compare them."""
+    """What is wrong with a file, if anything, by its checksums; torch does not compare them."""
     try:
         with zipfile.ZipFile(path) as file:
             odd = file.testzip()
     except FileNotFoundError:
         return "no such file"
-    except Exception as error:  # zipfile raises many kinds
+    except Exception as error:  # zipfile raises many types
         return "it is empty" if path.is_file() and not path.stat().st_size else f"{error}" or type(error).__name__
-    return odd and f"the checksum of {odd} does not fit"
+    return odd and f"the checksum of {odd} is wrong"
 
 
 def checkpoint_of(run: Path) -> Path | None:
-    """What `read_checkpoint` takes for a run's folder; `None` if it has no checkpoint yet."""
+    """The path to pass to `read_checkpoint` for a run's folder; `None` if it has no checkpoint yet."""
     folder = run / FOLDER
     return folder / LAST if any((folder / name).is_file() for name in (LAST, PREVIOUS)) else None
 
@@ -121,7 +122,7 @@ def find_checkpoint(name: str, ckpt_path: str) -> Path:
 
 
 def flat_settings(config: Mapping[str, Any], free: tuple[str, ...]) -> dict[str, Any]:
-    """The values of a nested configuration by dotted keys, without those that begin with a key in `free`.
+    """The values of a nested configuration by dotted keys, without the keys in `free` and those below them.
 
     >>> flat_settings({"a": {"b": 1, "c": [2]}, "d": 3, "dd": 4}, ("a.b", "d"))
     {'a.c': [2], 'dd': 4}
@@ -139,10 +140,10 @@ def flat_settings(config: Mapping[str, Any], free: tuple[str, ...]) -> dict[str,
 
 
 def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any], instead: str) -> None:
-    """Compare the settings that a checkpoint was made with and those it shall go on with.
+    """Compare the settings of a checkpoint with those of the run that resumes from it.
 
     Args:
-        instead: what to do to go on with other settings.
+        instead: the error's advice: what to do to use other settings.
 
     Raises:
         UserError: they differ; it names keys and both values.
@@ -163,12 +164,12 @@ def _shown(settings: Mapping[str, Any], key: str) -> str:
 
 
 def fingerprint(path: Path) -> str:
-    """A file's name and a hash of what is in it: it stands for the file among the settings."""
+    """A file's name and a hash of its content, compared in place of its path."""
     return f"{path.name} ({hashlib.sha256(path.read_bytes()).hexdigest()[:8]})"
 
 
 def run_folder(name: str, ckpt_path: str | None) -> Path:
-    """Where a run writes: the folder of the run that it goes on with, or a new `outputs/NAME/TIMESTAMP`.
+    """The folder that a run writes to: that of the run it resumes, or a new `outputs/NAME/TIMESTAMP`.
 
     Raises:
         UserError: there is no such checkpoint.
@@ -181,13 +182,13 @@ def run_folder(name: str, ckpt_path: str | None) -> Path:
 
 
 def new_folder(root: str, name: str) -> str:
-    """Make `ROOT/NAME/TIMESTAMP`, with a number at its end where several runs of one name begin in one second.
+    """Make `ROOT/NAME/TIMESTAMP`, with a number appended if several runs of one name start in the same second.
 
     Returns:
         Its path below `root`.
 
     Raises:
-        RunError: it cannot be made.
+        RunError: it cannot be created.
     """
     folder = begin = f"{name}/{datetime.now():%Y-%m-%d_%H-%M-%S}"
     number = 1
@@ -198,6 +199,6 @@ def new_folder(root: str, name: str) -> str:
             number += 1
             folder = f"{begin}_{number}"
         except OSError as error:
-            raise RunError(f"{root}/{folder}: cannot be made: {error.strerror}") from error
+            raise RunError(f"{root}/{folder}: cannot be created: {error.strerror}") from error
         else:
             return folder

@@ -1,12 +1,12 @@
-"""The two kinds of failure that reach a user as one line instead of a traceback, and how that line is made."""
+"""The two errors that a user sees as one line instead of a traceback, and how that line is made."""
 
 import re
 
-LONGEST_LINE = 400  # characters of a message: the mistake and what to do, not a library's pages
+LONGEST_LINE = 400  # characters of a message
 
 
 class UserError(Exception):
-    """Something the user can mend; the message says how. The command ends with status 2."""
+    """A mistake that the user can correct; the message says how. The command ends with status 2."""
 
     exit_status = 2
 
@@ -18,9 +18,9 @@ class RunError(Exception):
 
 
 def find_cause(error: BaseException) -> UserError | RunError | None:
-    """The error meant for the user in a chain that libraries may have wrapped around it."""
+    """The first UserError or RunError among an exception, its causes and its contexts."""
     link: BaseException | None = error
-    seen: set[int] = set()  # an exception that is raised again and again can become its own context
+    seen: set[int] = set()  # an exception that is raised repeatedly can become its own context
     while link is not None and id(link) not in seen:
         if isinstance(link, UserError | RunError):
             return link
@@ -30,14 +30,15 @@ def find_cause(error: BaseException) -> UserError | RunError | None:
 
 
 def one_line(text: object, longest: int | None = LONGEST_LINE) -> str:
-    r"""A text from a file, a library or the user as it may be printed: line breaks become spaces, characters that
-    would act on a terminal are written as escapes, and of a long text the middle is left out.
+    r"""A text from a file, a library or the user, made safe to print on one line.
+
+    Line breaks become spaces, control characters become escapes, and the middle of a long text is left out.
 
     >>> one_line("no style '\x1b[2J\n'")
     "no style '\\x1b[2J '"
 
     Args:
-        longest: characters; `None` keeps all.
+        longest: the most characters; `None` for no limit.
     """
     flat = re.sub(r"\s*[\r\n]\s*", " ", str(text))
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in flat)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and what can be known of them before the work."""
+"""Writing files atomically, and checking paths before the work begins."""
 
 import os
 import secrets
@@ -13,22 +13,22 @@ from pathlib import Path
 
 from fst.errors import RunError, UserError, one_line
 
-LONGEST_NAME = 100  # bytes of UTF-8: file systems take 255, and suffixes and other names are added
+LONGEST_NAME = 100  # bytes of UTF-8; file systems allow 255, and suffixes are added
 
 _MARK = "fst-tmp"  # in the names of temporary files
-_ABANDONED = 24 * 3600  # seconds since the last write after which a temporary file belongs to no running process
-_LONGEST_STEM = 40  # characters of a temporary file's name: with all that is added, it must not become too long
+_ABANDONED = 24 * 3600  # seconds since the last write; older temporary files were left by killed processes
+_LONGEST_STEM = 40  # characters of the name that a temporary file's name begins with
 
 
 @contextmanager
 def written_atomically(path: Path) -> Iterator[Path]:
-    """A hidden file beside `path`, of the same suffix, to write to; it becomes `path` at the end, or goes on an error.
+    """A hidden temporary file beside `path`, with its suffix; it replaces `path` at the end, unless the body raises.
 
-    What the body raises passes unchanged; `write_errors_of` is for its writes. Temporary files that killed
-    processes left in the folder a day ago or earlier are removed.
+    Exceptions of the body are not changed; wrap its writes in `write_errors_of`. Temporary files in the folder that
+    are older than a day are removed: killed processes left them.
 
     Raises:
-        RunError: the file cannot be made in its folder, or cannot be put in its place.
+        RunError: the temporary file cannot be created, or cannot replace `path`.
     """
     temporary = path.with_name(f".{path.stem[:_LONGEST_STEM]}.{secrets.token_hex(4)}.{_MARK}{path.suffix}")
     with write_errors_of(path):
@@ -45,7 +45,7 @@ def written_atomically(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def write_errors_of(path: Path) -> Iterator[None]:
-    """Around what writes to `path`: a system error becomes a RunError that names it."""
+    """Turns an OSError of the body, which writes to `path`, into a RunError that names `path`."""
     try:
         yield
     except OSError as error:
@@ -53,7 +53,7 @@ def write_errors_of(path: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` so that `path` appears whole or not at all.
+    """Write `data` to `path` completely or not at all.
 
     Raises:
         RunError: the folder cannot be written, or the disk is full.
@@ -63,7 +63,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def fill(path: Path, data: bytes | memoryview) -> None:
-    """Write `data` to a file; the OSError where that fails says how much room it takes and how much there is."""
+    """Write `data` to a file; if that fails, the OSError tells the needed and the free space."""
     try:
         path.write_bytes(data)
     except OSError as error:
@@ -73,7 +73,7 @@ def fill(path: Path, data: bytes | memoryview) -> None:
 
 
 def check_name(name: str) -> str:
-    """A name that files and folders are given, as it is.
+    """Return `name` if a file and a folder can have it.
 
     Raises:
         UserError: it is empty, longer than 100 bytes, holds a path separator or a control character, or is `.` or `..`.
@@ -82,15 +82,15 @@ def check_name(name: str) -> str:
     if not 0 < size <= LONGEST_NAME:
         raise UserError(f"{shown} has {size} bytes; it can have 1 to {LONGEST_NAME}")
     if name in (".", "..") or "/" in name or "\\" in name or not name.isprintable():
-        raise UserError(f"{shown} cannot be a file's: no path, no control characters")
+        raise UserError(f"{shown} cannot be a file's name: no path separators, no control characters")
     return name
 
 
 def check_writable(path: Path) -> None:
-    """Find out before the work whether a file can be written afterwards; leaves nothing behind.
+    """Check before the work that a file can be written after it; nothing is left behind.
 
     Raises:
-        UserError: `path` is a folder, its name is too long, or its folder cannot be made or written.
+        UserError: `path` is a folder, its name is too long, or its folder cannot be created or written.
     """
     try:
         if path.is_dir():
@@ -103,17 +103,17 @@ def check_writable(path: Path) -> None:
 
 
 def refusal_to_read(path: Path) -> str | None:
-    """Why something that is there can be no input: a folder, or a pipe or device, which could block for ever."""
+    """Why an existing path cannot be read: it is a folder, or a pipe or device, which could block for ever."""
     try:
         mode = path.stat().st_mode
     except OSError:
-        return None  # opening it will tell
+        return None  # opening it will raise the error
     if stat.S_ISREG(mode):
         return None
-    return "is a folder" if stat.S_ISDIR(mode) else "is a pipe or a device; save what it gives to a file first"
+    return "is a folder" if stat.S_ISDIR(mode) else "is a pipe or a device; save its content to a file first"
 
 
-@lru_cache  # once for each folder: a video's frames may fill it
+@lru_cache  # once per folder: it may hold thousands of frames
 def _collect_abandoned(folder: Path) -> None:
     now = time.time()
     for path in folder.glob(f".*.{_MARK}*"):

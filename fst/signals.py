@@ -1,4 +1,4 @@
-"""Stopping without losing anything: a signal is noted, and the loop stops between two steps."""
+"""Stopping on SIGINT or SIGTERM between two steps, so that a loop can save its work first."""
 
 import signal
 import threading
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Interrupted(Exception):  # noqa: N818 (a request, not an error)
-    """A run stopped by a signal, once its checkpoint was written; at step 0 there is none to go on from."""
+    """A signal stopped the run, after its checkpoint was written; at step 0 there is no checkpoint."""
 
     def __init__(self, signal_number: int, step: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signal_number).name} at step {step}")
@@ -16,9 +16,9 @@ class Interrupted(Exception):  # noqa: N818 (a request, not an error)
 
 
 class StopRequest:
-    """Within `with`, the first SIGINT or SIGTERM is noted in `signal`; a second one stops at once, as without.
+    """A context manager that stores the first SIGINT or SIGTERM in `signal`; a second one has its usual effect.
 
-    Signals are the main thread's: in another thread they are left to whom they belong, and none is noted.
+    Python handles signals in the main thread only. In another thread this does nothing.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class StopRequest:
         self._restore_handlers()
 
     def listen(self) -> None:
-        """Take the signals (back) from a library that has put its own handlers there in the meantime."""
+        """Install the handlers again, after a library has installed its own."""
         if self.signal is None:
             for number in self._previous:
                 signal.signal(number, self._note)

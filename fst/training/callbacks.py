@@ -1,4 +1,4 @@
-"""What happens around the steps: progress, sample strips, and stopping without losing anything."""
+"""Callbacks of the training: progress bar, sample strips, checkpoints, and a stop that loses nothing."""
 
 import logging
 import signal
@@ -81,8 +81,10 @@ class ProgressBar(TQDMProgressBar):
 
 
 class ImageLogger(pl.Callback):
-    """After each validation, the style, some validation photos and what the network makes of them: one PNG in
-    `folder`, and the same picture in TensorBoard. Strips that cannot be written stop no training."""
+    """After each validation, a picture of the style image and some validation photos before and after the network.
+
+    It is written to `folder` as PNG and to TensorBoard. If it cannot be written, the training continues.
+    """
 
     def __init__(self, style_image: Tensor, folder: Path, pictures: int = 4) -> None:
         self._style_image, self._folder, self._most = style_image, folder, pictures
@@ -107,7 +109,7 @@ class ImageLogger(pl.Callback):
             write_image(image, self._folder / f"step_{trainer.global_step:06d}.png")
         except RunError as error:
             if not self._failed:
-                log.warning("sample strips cannot be written; the training goes on (%s)", error)
+                log.warning("sample strips cannot be written; training continues (%s)", error)
             self._failed = True
         for logger in trainer.loggers:
             if isinstance(logger, Curves):
@@ -115,7 +117,7 @@ class ImageLogger(pl.Callback):
 
 
 class WholeCheckpoints(CheckpointIO):
-    """Lightning's way to the files of `fst.checkpoints`."""
+    """Lets Lightning write and read its checkpoints through `fst.checkpoints`."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         save_checkpoint(Path(path), checkpoint)

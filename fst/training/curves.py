@@ -1,4 +1,4 @@
-"""Curves that cannot be written stop no training."""
+"""Curves for a logger that may fail, without stopping the training."""
 
 import logging
 from argparse import Namespace
@@ -12,9 +12,9 @@ log = logging.getLogger(__name__)
 
 
 class Curves(Logger):
-    """Passes everything on to one of Lightning's loggers; what fails there is said once, and is the end of the curves.
+    """Forwards to one of Lightning's loggers until that fails; then warns once and writes no more curves.
 
-    TensorBoard raises the error of its writing thread again at every call, the one that ends the run included.
+    Once TensorBoard's writing thread has failed, each later call raises the same error, also the one that ends the run.
     """
 
     def __init__(self, logger: Logger) -> None:
@@ -40,7 +40,7 @@ class Curves(Logger):
         self._try(lambda: self._logger.log_hyperparams(params, *args, **kwargs))
 
     def log_image(self, tag: str, picture: np.ndarray, step: int) -> None:
-        """Show a `(H, W, 3)` uint8 picture where the logger is TensorBoard's."""
+        """Log an `(H, W, 3)` uint8 picture, if the logger is TensorBoard's."""
         if isinstance(logger := self._logger, TensorBoardLogger):
             self._try(lambda: logger.experiment.add_image(tag, picture, step, dataformats="HWC"))
 
@@ -57,4 +57,4 @@ class Curves(Logger):
             act()
         except Exception as error:
             self._failed = True
-            log.warning("the curves cannot be written any more; the training goes on (%s)", error)
+            log.warning("no more curves can be written; training continues (%s)", error)

@@ -26,11 +26,11 @@ class StyleTransferModule(pl.LightningModule):
         network: an image transform network; the only thing in the checkpoint's state dict.
         loss: the perceptual loss, style targets measured.
         make_optimizer: called with the network's parameters.
-        warmup: share of the steps in which the learning rate rises linearly from zero.
-        final_lr_ratio: share of the peak learning rate that a half cosine ends at; 1 keeps it constant.
+        warmup: fraction of the steps in which the learning rate rises linearly from zero.
+        final_lr_ratio: fraction of the peak learning rate that the half cosine ends at; 1 keeps it constant.
         teacher: a trained network of the same style. `network` first imitates its pictures (mean squared error);
             then they are what `loss` takes as content, in place of the photos.
-        imitation_ratio: share of the steps in which it only imitates.
+        imitation_ratio: fraction of the steps in which it only imitates.
     """
 
     def __init__(
@@ -49,11 +49,11 @@ class StyleTransferModule(pl.LightningModule):
         self._teacher, self._imitation_ratio = (
             (teacher,),
             imitation_ratio,
-        )  # in a tuple it stays out of every checkpoint
+        )  # the tuple keeps it out of the state dict
 
     def setup(self, stage: str) -> None:
         if self.trainer.precision == "bf16-mixed":
-            # Autocast alone would cast the frozen weights anew at every step.
+            # Cast once: autocast would cast the frozen weights at every step.
             self.loss.loss_network.use_dtype(torch.bfloat16)
 
     def on_fit_start(self) -> None:
@@ -75,12 +75,12 @@ class StyleTransferModule(pl.LightningModule):
                 wanted = teacher(content)
             if self.global_step < self._imitation_ratio * self.trainer.max_steps:
                 return {"loss": F.mse_loss(self.network(content), wanted)}
-        targets = self.loss.content_targets(wanted)  # first: its memory is free again when the graph grows
+        targets = self.loss.content_targets(wanted)  # first, so that its memory is free again for the graph
         return self.loss(self.network(content), targets)
 
     def validation_step(self, batch: Tensor, batch_index: int) -> dict[str, Tensor]:
         content = from_uint8(batch)
-        stylized = self.network.unclamped(content)  # clamped, `range` would always be zero
+        stylized = self.network.unclamped(content)  # on clamped pixels `range` would always be zero
         terms = self.loss(stylized, self.loss.content_targets(content))
         self.log_dict({f"val/{name}": term for name, term in terms.items()}, batch_size=len(batch), sync_dist=True)
         return {"content": content, "stylized": stylized.clamp(0, 1)}
@@ -109,7 +109,7 @@ def learning_rate_factor(step: int, steps: int, warmup: float, final_lr_ratio: f
 
 
 def read_style_image(config: DictConfig) -> Tensor:
-    """The style picture as `(1, 3, H, W)` in [0, 1], its longer side `style.size`."""
+    """The style image as `(1, 3, H, W)` in [0, 1], its longer side `style.size`."""
     return read_tensor(find_style_image(config.style.image), config.style.size)
 
 

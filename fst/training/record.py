@@ -1,4 +1,4 @@
-"""What a run notes of itself in its checkpoints: the settings that decide its result, and its parts so far."""
+"""What a checkpoint records of its run: the settings that decide the result, and the history of its parts."""
 
 import dataclasses
 import logging
@@ -18,8 +18,8 @@ from fst.training.data.crops import CropDataModule
 
 log = logging.getLogger(__name__)
 
-# What may change when a run goes on: how long, where and how often, never what is learned. The length moves the rest
-# of the learning rate's curve; the style file's history tells it. Precision is not among them.
+# Settings that may differ when a run is resumed: they do not decide what is learned. The length is an exception: it
+# changes the remaining learning rates, and the style file's history records it.
 _FREE = (
     "trainer.max_steps",
     "trainer.max_time",
@@ -39,7 +39,7 @@ _FREE = (
     "checkpoint_every",
     "val_every",
 )
-RECORD = "fst"  # its key in a checkpoint
+RECORD = "fst"  # the record's key in a checkpoint
 _INSTEAD = "to change them, start from a style file: init_from=STYLE"
 
 
@@ -47,9 +47,9 @@ class Record:
     """The settings and history of a run.
 
     Args:
-        config: of `fst train`.
-        data: what its `data` group makes.
-        trainer: likewise.
+        config: the configuration of `fst train`.
+        data: the data module of its group `data`.
+        trainer: the Trainer of its group `trainer`.
     """
 
     def __init__(self, config: DictConfig, data: pl.LightningDataModule, trainer: pl.Trainer) -> None:
@@ -60,17 +60,17 @@ class Record:
         start = config.init_from
         self._start = (
             _history_of(start) if start and config.ckpt_path is None else ()
-        )  # parts of the style it begins with
-        self._parts: tuple[Run, ...] = ()  # of this one before this run
+        )  # parts of the style that this run starts from
+        self._parts: tuple[Run, ...] = ()  # parts of this style, before it was resumed
 
-    def go_on(self, path: Path, state: Mapping[str, Any]) -> None:
-        """Take over the history of a checkpoint's state.
+    def resume(self, path: Path, state: Mapping[str, Any]) -> None:
+        """Take over the history in the state of the checkpoint to resume from.
 
         Raises:
-            UserError: it was made with other settings.
+            UserError: the checkpoint was made with other settings.
         """
         if RECORD not in state:
-            log.warning("%s: an older fst wrote it, without its settings; they are taken to be the same", path)
+            log.warning("%s: written by an older fst without its settings; assuming that they are the same", path)
             self._parts = (Run(self._run.style, state["global_step"]),)
             return
         refuse_changes(path, state[RECORD]["settings"], self._settings, _INSTEAD)
@@ -82,7 +82,7 @@ class Record:
         state[RECORD] = {"settings": self._settings, "start": start, "parts": parts}
 
     def history(self, steps: int) -> tuple[Run, ...]:
-        """Of the style file after so many steps."""
+        """The parts of the training of a style file after `steps` steps."""
         return self._start + self._until(steps)
 
     def _until(self, steps: int) -> tuple[Run, ...]:
@@ -90,9 +90,9 @@ class Record:
         if not self._parts:
             return (run,)
         last = self._parts[-1]
-        if steps <= last.steps:  # nothing was trained
+        if steps <= last.steps:  # nothing was trained since
             return self._parts
-        same = dataclasses.replace(last, steps=steps) == run  # it was only stopped: still the same part
+        same = dataclasses.replace(last, steps=steps) == run  # stopped and resumed: still the same part
         return (*(self._parts[:-1] if same else self._parts), run)
 
 
@@ -102,7 +102,7 @@ def _history_of(style: str) -> tuple[Run, ...]:
 
 
 def _settings(config: DictConfig, data: pl.LightningDataModule, precision: Any) -> dict[str, Any]:
-    """Flat, with what is in files and folders in place of their paths."""
+    """All settings that decide the result, by dotted key; files and folders are represented by their fingerprints."""
     plain: Any = OmegaConf.to_container(config, resolve=True)
     found = flat_settings(plain, _FREE)
     files = {

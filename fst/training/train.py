@@ -1,4 +1,4 @@
-"""The Hydra entry of `fst train`: one configuration in, one style file out."""
+"""`fst train`: from a configuration to a style file."""
 
 import functools
 import logging
@@ -38,13 +38,13 @@ log = logging.getLogger(__name__)
 
 
 def train(config: DictConfig, folder: Path) -> Path:
-    """Train one style as `config` says, with everything it writes in `folder`.
+    """Train one style as `config` says; all files are written to `folder`.
 
     Returns:
         The style file's path.
 
     Raises:
-        UserError: something in the configuration cannot be, or is not what the checkpoint to go on from was made with.
+        UserError: a value of the configuration is not possible, or differs from that of the checkpoint to resume.
         RunError: the loss diverged, or something cannot be written.
         Interrupted: by a signal, after the checkpoint was written.
     """
@@ -59,7 +59,7 @@ def train(config: DictConfig, folder: Path) -> Path:
         checkpoint, record, config.checkpoint_every, config.val_every, config.trainer.log_every_n_steps
     )
     trainer.callbacks.append(graceful_stop)  # type: ignore[attr-defined]
-    resume, state = _go_on(config, record)
+    resume, state = _read_state(config, record)
     done = state.get("global_step", 0)
     module = build_module(config, style_image)
     path = folder / f"{config.name}{SUFFIX}"
@@ -70,13 +70,13 @@ def train(config: DictConfig, folder: Path) -> Path:
     try:
         with graceful_stop.request:
             if resume is None:
-                trainer.validate(module, data, verbose=False)  # the curves' and strips' "before"
+                trainer.validate(module, data, verbose=False)  # the state before training, for curves and sample strips
             _fit(trainer, module, data, resume, foreign=RECORD not in state)
             if done < trainer.max_steps:
-                graceful_stop.save(trainer)  # the last steps, too, can be gone on from
-            _write_style(path, config, module, record, {})  # whatever goes wrong from here on
+                graceful_stop.save(trainer)  # a longer run can resume from the last step
+            _write_style(path, config, module, record, {})  # before the last validation, which may fail
             _write_style(path, config, module, record, _measure(trainer, module, data, path))
-    except SIGTERMException as stop:  # a SystemExit without a status, raised between our own looks at the signal
+    except SIGTERMException as stop:  # Lightning's handler was faster than GracefulStop
         raise Interrupted(signal.SIGTERM, trainer.global_step) from stop
     finally:
         if isinstance(data, CropDataModule):
@@ -84,8 +84,8 @@ def train(config: DictConfig, folder: Path) -> Path:
     return path
 
 
-def _go_on(config: DictConfig, record: Record) -> tuple[Path | None, dict[str, Any]]:
-    """The checkpoint to go on from, if any, and what is in it; `record` takes over its history.
+def _read_state(config: DictConfig, record: Record) -> tuple[Path | None, dict[str, Any]]:
+    """The checkpoint to resume from, if any, and its state; `record` takes over its history.
 
     Raises:
         UserError: it cannot be read, or was made with other settings.
@@ -95,14 +95,14 @@ def _go_on(config: DictConfig, record: Record) -> tuple[Path | None, dict[str, A
     path, state = read_checkpoint(find_checkpoint(config.name, config.ckpt_path))
     if "global_step" not in state:
         raise UserError(f"ckpt_path={path}: not a checkpoint of fst train")
-    record.go_on(path, state)
+    record.resume(path, state)
     return path, state
 
 
 def _measure(
     trainer: pl.Trainer, module: StyleTransferModule, data: pl.LightningDataModule, path: Path
 ) -> Mapping[str, float]:
-    """The terms on the validation pictures; none where there is no validation."""
+    """The mean terms on the validation pictures; empty if there are none."""
     try:
         results = trainer.validate(module, data, verbose=False)
     except Interrupted:
@@ -114,16 +114,16 @@ def _measure(
 
 
 def build_module(config: DictConfig, style_image: Tensor) -> StyleTransferModule:
-    """The transform network and its perceptual loss, as the configuration's groups say."""
+    """The transform network, its perceptual loss and its optimizer, as the configuration describes them."""
     loss = build_loss(config, style_image)
     network = build_transform_network(**config.model)
     if config.init_from is not None:
         network.load_state_dict(load_style(find_style(config.init_from))[0].state_dict())
     if config.compile:
-        network.compile(dynamic=False)  # for sizes that vary it would compile what trips over our padding
+        network.compile(dynamic=False)  # with dynamic sizes the padding does not compile
         loss.loss_network.compile(dynamic=False)
     optimizer = config.optimizer
-    make_optimizer = instantiate(optimizer.algorithm, _convert_="all")  # plain lists: checkpoints hold no other
+    make_optimizer = instantiate(optimizer.algorithm, _convert_="all")  # checkpoints hold plain lists only
     if optimizer.lr_reference_batch_size is not None:
         rate = optimizer.algorithm.lr * math.sqrt(config.data.batch_size / optimizer.lr_reference_batch_size)
         make_optimizer = functools.partial(make_optimizer, lr=rate)
@@ -140,7 +140,7 @@ def build_module(config: DictConfig, style_image: Tensor) -> StyleTransferModule
 
 
 def _build_trainer(config: DictConfig, folder: Path, style_image: Tensor) -> pl.Trainer:
-    # Lightning's remarks on what this program does on purpose.
+    # Lightning warns of settings that are intended here.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings(
         "ignore", module="pytorch_lightning", message=".*(num_workers|does not have many workers).*"
@@ -160,9 +160,9 @@ def _build_trainer(config: DictConfig, folder: Path, style_image: Tensor) -> pl.
         callbacks=callbacks,
         logger=logger and Curves(logger),
         plugins=WholeCheckpoints(),
-        enable_checkpointing=False,  # GracefulStop saves them
+        enable_checkpointing=False,  # GracefulStop saves checkpoints
         default_root_dir=folder,
-        max_epochs=-1,  # the stream of photos is endless: steps count
+        max_epochs=-1,  # the length is max_steps; the stream of photos is endless
         val_check_interval=config.val_every * config.trainer.get("accumulate_grad_batches", 1),  # in batches
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
@@ -175,7 +175,7 @@ def _fit(
     trainer: pl.Trainer, module: StyleTransferModule, data: pl.LightningDataModule, resume: Path | None, foreign: bool
 ) -> None:
     try:
-        # Tensors and plain values only: a checkpoint from elsewhere runs no code.
+        # weights_only: a checkpoint cannot run code.
         trainer.fit(module, data, ckpt_path=resume, weights_only=True)
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         if resume is None or not foreign:
@@ -200,11 +200,12 @@ def _write_style(
         arguments=model,
         layers={"content": plain["layers"]["content"], "style": plain["layers"]["style"]},
         loss=plain["loss"],
-        loss_network=network | {"weights": Path(network["weights"]).name},  # a folder's name is nobody's business
+        loss_network=network
+        | {"weights": Path(network["weights"]).name},  # file names only: the path of a folder may be private
         init_from=Path(start.removeprefix(BUNDLED)).stem if start else "",
         teacher=Path(config.teacher.style.removeprefix(BUNDLED)).stem if config.teacher.style else "",
         steps=steps,
-        batch_size=plain["data"].get("batch_size", 0),  # somebody's own data may know neither
+        batch_size=plain["data"].get("batch_size", 0),  # a user's own data module may have neither
         image_size=plain["data"].get("size", 0),
         style_image=Path(config.style.image).stem,
         style_size=config.style.size,
@@ -216,7 +217,7 @@ def _write_style(
 
 
 def _writes() -> bool:
-    """Whether this process is the one of several (trainer=ddp) that writes and prints for all."""
+    """Whether this is the process that writes and prints; trainer=ddp starts several."""
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
@@ -236,6 +237,6 @@ def main(arguments: list[str]) -> None:
 
 
 def _hush(failure: threading.ExceptHookArgs) -> None:
-    """TensorBoard's writing thread prints a traceback of what it hands to `Curves`, too."""
+    """Keep TensorBoard's writing thread from printing a traceback of the error that `Curves` already reports."""
     if not issubclass(failure.exc_type, OSError):
         threading.__excepthook__(failure)

@@ -1,4 +1,4 @@
-"""What a run notes of itself."""
+"""What a checkpoint records of its run."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,15 +47,15 @@ def parts(record: Record, steps: int) -> list[tuple[str, int, int]]:
 
 def test_a_run_that_was_only_stopped_is_one_part(painting: Path) -> None:
     first, second = make(painting), make(painting)
-    second.go_on(Path("x"), saved(first, 4))
+    second.resume(Path("x"), saved(first, 4))
     assert parts(second, 10) == [("mine", 10, 10)]
 
 
 def test_another_length_is_another_part_unless_nothing_is_trained(painting: Path) -> None:
     first, second, third = make(painting), make(painting, trainer__max_steps=20), make(painting, trainer__max_steps=5)
-    second.go_on(Path("x"), saved(first, 10))
+    second.resume(Path("x"), saved(first, 10))
     assert parts(second, 20) == [("mine", 10, 10), ("mine", 20, 20)]
-    third.go_on(Path("x"), saved(second, 20))
+    third.resume(Path("x"), saved(second, 20))
     assert parts(third, 20) == [("mine", 10, 10), ("mine", 20, 20)]
     assert {"fst", "torch"} == third.history(20)[-1].versions.keys()
 
@@ -72,27 +72,27 @@ def test_the_history_of_the_style_it_started_from_comes_first(painting: Path, tm
     second = make(painting, init_from=str(tmp_path / "new.safetensors"))
     assert parts(second, 3) == [("old", 7, 0), ("mine", 10, 10), ("mine", 3, 10)]
     resumed = make(painting, init_from=str(tmp_path / "new.safetensors"), ckpt_path="last")
-    resumed.go_on(Path("x"), saved(second, 3))
+    resumed.resume(Path("x"), saved(second, 3))
     assert parts(resumed, 10) == [("old", 7, 0), ("mine", 10, 10), ("mine", 10, 10)]
 
 
 def test_what_changes_the_result_is_refused_and_the_rest_may_change(painting: Path, tmp_path: Path) -> None:
     state = saved(make(painting), 4)
-    make(painting, name="other", compile=True, trainer__devices=2, data__workers=3).go_on(Path("x"), state)
+    make(painting, name="other", compile=True, trainer__devices=2, data__workers=3).resume(Path("x"), state)
     copy = tmp_path / painting.name
     copy.write_bytes(painting.read_bytes())
-    make(copy).go_on(Path("x"), state)
+    make(copy).resume(Path("x"), state)
     copy.write_bytes(painting.read_bytes() + b" ")
     for record in (make(copy), make(painting, precision="bf16-mixed"), make(painting, trainer__gradient_clip_val=1)):
         with pytest.raises(UserError, match=r"made with other settings: \S+ was .*, is .*init_from=STYLE"):
-            record.go_on(Path("x"), state)
+            record.resume(Path("x"), state)
 
 
 def test_a_checkpoint_of_an_older_version_is_taken_with_a_warning(
     painting: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     record = make(painting)
-    record.go_on(Path("x.ckpt"), {"global_step": 4})
+    record.resume(Path("x.ckpt"), {"global_step": 4})
     (line,) = caplog.messages
-    assert line == "x.ckpt: an older fst wrote it, without its settings; they are taken to be the same"
+    assert line == "x.ckpt: written by an older fst without its settings; assuming that they are the same"
     assert parts(record, 10) == [("mine", 4, 0), ("mine", 10, 10)]

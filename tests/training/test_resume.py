@@ -256,8 +256,8 @@ def test_curves_and_strips_that_cannot_be_written_stop_nothing(
     monkeypatch.setattr(callbacks, "write_image", no_strip)
     assert cli(["train", *tiny, "val_every=1"]) == 0
     printed = "".join(capfd.readouterr())
-    assert printed.count("the curves cannot be written any more; the training goes on") == 1
-    assert printed.count("sample strips cannot be written; the training goes on") == 1
+    assert printed.count("no more curves can be written; training continues") == 1
+    assert printed.count("sample strips cannot be written; training continues") == 1
     assert "Traceback" not in printed
     assert info().steps == 2
 
@@ -341,4 +341,4 @@ def test_killed_trainings_go_on_to_the_same_weights(tmp_path: Path) -> None:
     command = [sys.executable, str(script), "--kills", "2", "--folder", str(tmp_path)]
     printed = subprocess.run(command, capture_output=True, text=True, timeout=500)
     assert printed.returncode == 0, printed.stdout + printed.stderr
-    assert "2 of 2 went on to the same weights; 0 files left in TMPDIR" in printed.stdout
+    assert "2 of 2 ended with the same weights; 0 files left in TMPDIR" in printed.stdout
