@@ -93,9 +93,9 @@ def _damage(path: Path) -> str | None:
             odd = file.testzip()
     except FileNotFoundError:
         return "no such file"
-    except Exception as error:  # zipfile raises many kinds
+    except Exception as error:  # zipfile raises many types
         return "it is empty" if path.is_file() and not path.stat().st_size else f"{error}" or type(error).__name__
-    return odd and f"the checksum of {odd} does not fit"
+    return odd and f"the checksum of {odd} is wrong"
 
 
 def checkpoint_of(run: Path) -> Path | None:
@@ -192,7 +192,7 @@ def new_folder(root: str, name: str) -> str:
         Its path below `root`.
 
     Raises:
-        RunError: it cannot be made.
+        RunError: it cannot be created.
     """
     folder = begin = f"{name}/{datetime.now():%Y-%m-%d_%H-%M-%S}"
     number = 1
@@ -203,6 +203,6 @@ def new_folder(root: str, name: str) -> str:
             number += 1
             folder = f"{begin}_{number}"
         except OSError as error:
-            raise RunError(f"{root}/{folder}: cannot be made: {error.strerror}") from error
+            raise RunError(f"{root}/{folder}: cannot be created: {error.strerror}") from error
         else:
             return folder

@@ -37,7 +37,7 @@ def one_line(text: object, longest: int | None = LONGEST_LINE) -> str:
     "no style '\\x1b[2J '"
 
     Args:
-        longest: characters; `None` keeps all.
+        longest: the most characters; `None` for no limit.
     """
     flat = re.sub(r"\s*[\r\n]\s*", " ", str(text))
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in flat)

@@ -29,7 +29,7 @@ def written_atomically(path: Path) -> Iterator[Path]:
     in the folder more than a day ago are removed.
 
     Raises:
-        RunError: the file cannot be made in its folder, or cannot be put in its place.
+        RunError: the temporary file cannot be created, or cannot replace `path`.
     """
     temporary = path.with_name(f".{path.stem[:_LONGEST_STEM]}.{secrets.token_hex(4)}.{_MARK}{path.suffix}")
     with write_errors_of(path):
@@ -83,7 +83,7 @@ def check_name(name: str) -> str:
     if not 0 < size <= LONGEST_NAME:
         raise UserError(f"{shown} has {size} bytes; it can have 1 to {LONGEST_NAME}")
     if name in (".", "..") or "/" in name or "\\" in name or not name.isprintable():
-        raise UserError(f"{shown} cannot be a file's: no path, no control characters")
+        raise UserError(f"{shown} cannot be a file's name: no path separators, no control characters")
     return name
 
 
@@ -91,7 +91,7 @@ def check_writable(path: Path) -> None:
     """Check before the work that a file can be written afterwards; leaves nothing behind.
 
     Raises:
-        UserError: `path` is a folder, its name is too long, or its folder cannot be made or written.
+        UserError: `path` is a folder, its name is too long, or its folder cannot be created or written.
     """
     try:
         if path.is_dir():
@@ -111,7 +111,7 @@ def refusal_to_read(path: Path) -> str | None:
         return None  # opening it will give the reason
     if stat.S_ISREG(mode):
         return None
-    return "is a folder" if stat.S_ISDIR(mode) else "is a pipe or a device; save what it gives to a file first"
+    return "is a folder" if stat.S_ISDIR(mode) else "is a pipe or a device; save its content to a file first"
 
 
 @lru_cache  # once for each folder, which may fill with the frames of a video

@@ -16,9 +16,9 @@ class Interrupted(Exception):  # noqa: N818 (a request, not an error)
 
 
 class StopRequest:
-    """Within `with`, the first SIGINT or SIGTERM is noted in `signal`; a second one stops at once, as without.
+    """A context manager that stores the first SIGINT or SIGTERM in `signal`; a second one has its usual effect.
 
-    Signals are the main thread's: in another thread they are left to whom they belong, and none is noted.
+    Python handles signals in the main thread only. In another thread this does nothing.
     """
 
     def __init__(self) -> None:

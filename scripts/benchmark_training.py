@@ -1,12 +1,12 @@
-"""What a training step costs: a plain eager step as in other implementations, ours, and what each switch brings.
+"""Times the training step: a plain eager one as in other implementations, then with one change after another.
 
     python scripts/benchmark_training.py [--network johnson] [--size 256] [--batch 4] [--rounds 5] [--json FILE]
         [--photos FOLDER] [--style PICTURE] [--loss-network vgg19 FILE]
 
-All steps run in one process, in turn, and the medians are compared; memory is measured in a process for each.
-Absolute times drift and differ from machine to machine: quote the ratios. Both are of VGG16 with random weights, which
-are as fast as any. The gradients are of trained loss-network weights and a real style picture, and of a trained
-network: the gradient of training, for all but its first steps. The photos are dead-leaves scenes, unless given.
+All kinds of step run in turn in one process, and their medians are compared; memory is measured in a process for each.
+Quote the ratios: absolute times drift and depend on the machine. Time and memory are measured with random VGG16
+weights, which do not change them. Gradients are compared with trained loss-network weights, a real style image and a
+trained network, as in all but the first steps of a training. Without --photos, drawn scenes are used.
 """
 
 import argparse
@@ -45,7 +45,7 @@ STYLE_SIZE = 512  # pixels, as in conf/train.yaml: the size that the trained net
 WEIGHTS = LossWeights(style=15.0, range=50.0, grid=2000.0)
 TRAINED = {"johnson": "the_scream", "small": "the_scream_small", "realtime": "the_scream_realtime"}  # by conf/model
 
-# Each adds one switch to those before it.
+# Each adds one change to those before it.
 PLAIN, CUT, PHASES, CHANNELS_LAST, LOW_PRECISION, KEEP_BLOCKS, COMPILE = range(7)
 NAMES = (
     "plain eager, as elsewhere",
@@ -136,7 +136,7 @@ def build_step(
     if level >= COMPILE:
         network.compile()
         vgg.compile()
-    optimizer = torch.optim.Adam(network.parameters(), 1e-6)  # the weights hardly move: all rounds do the same
+    optimizer = torch.optim.Adam(network.parameters(), 1e-6)  # tiny, so that all rounds have nearly the same weights
 
     def step(photos: Tensor) -> Tensor:
         keep_large_blocks(level >= KEEP_BLOCKS)
@@ -167,7 +167,7 @@ def _seconds(call: Callable[[], object], device: torch.device) -> float:
 
 
 def measure_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of the kindest convolution: 3×3, 128 channels, channels last."""
+    """FLOP/s of a convolution that suits the hardware: 3×3, 128 channels, channels last."""
     x = torch.rand(8, 128, 128, 128, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
     weight = torch.rand(128, 128, 3, 3, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
     times = [_seconds(lambda: F.conv2d(x, weight, padding=1), device) for _ in range(12)]
@@ -175,7 +175,7 @@ def measure_peak(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def measure_memory(level: int, arguments: argparse.Namespace) -> float:
-    """Peak MiB of three steps in a fresh process, less what importing torch takes."""
+    """Peak MiB of three steps in a fresh process, without what it used before them."""
     options = ["--memory-of", str(level), "--size", str(arguments.size), "--batch", str(arguments.batch)]
     options += ["--network", arguments.network, "--style", arguments.style, "--device", arguments.device]
     command = [sys.executable, __file__, *options]
@@ -205,7 +205,7 @@ def open_photos(arguments: argparse.Namespace) -> Iterator[Tensor]:
 
 
 def measure_loader(stream: Iterator[Tensor], batch: int) -> float:
-    """Pictures a second that the data module delivers to a step that takes no time."""
+    """Pictures per second that the data module delivers."""
     for _ in range(4):
         next(stream)
     count = 100
@@ -251,7 +251,7 @@ def benchmark(arguments: argparse.Namespace) -> dict[str, Any]:
     times: list[list[float]] = [[] for _ in levels]
     for _ in tqdm(range(arguments.rounds), unit="round"):
         for step, taken in zip(steps, times, strict=True):
-            step(photos)  # memory settings change between steps: one to settle
+            step(photos)  # unmeasured: the memory settings have just changed
             taken.append(_seconds(partial(step, photos), device))
     with FlopCounterMode(display=False) as counter:
         steps[KEEP_BLOCKS](photos)

@@ -1,9 +1,9 @@
-"""Kills trainings at random moments and compares what they learn in the end with a training that was left alone.
+"""Kills trainings at random moments, resumes them, and compares the weights with those of an uninterrupted training.
 
     python scripts/check_resume.py --kills 50
 
-Half of the kills wait for a checkpoint that is being written, with TMPDIR on another filesystem than the outputs.
-The trainings are tiny and forked from this process, so that a kill takes seconds. The status is 1 if any weight
+Every second kill happens while a checkpoint is being written, with TMPDIR on another file system than the outputs.
+The trainings are tiny and forked from this process, so that each takes seconds. The status is 1 if any weight
 differs. Linux only.
 """
 
@@ -36,7 +36,7 @@ TINY = [
 
 
 def start(name: str, *more: str) -> int:
-    """Begin a training in a process of its own; returns its id."""
+    """Start a training in a process of its own; returns its process id."""
     if process := os.fork():
         return process
     with open(f"{name}.log", "ab") as log:  # noqa: PTH123
@@ -58,7 +58,7 @@ def has_ended(process: int) -> bool:
 
 
 def kill(process: int, name: str, aimed: bool, seconds: float, rng: random.Random) -> bool:
-    """Kill it while it writes one of its checkpoints, or within so many seconds; whether it was still running."""
+    """Kill the process while it writes a checkpoint (`aimed`) or within `seconds`; returns whether it still ran."""
     writes, deadline, was_there = rng.randrange(1, STEPS), time.monotonic() + rng.uniform(0, seconds), False
     while not has_ended(process):
         if aimed:
@@ -82,7 +82,7 @@ def weights(name: str) -> dict[str, Tensor]:
 
 
 def state_of(name: str) -> str:
-    """What a killed training left: the step of its checkpoint, and whether that is whole."""
+    """What a killed training left: the step of its checkpoint, or what is wrong with it."""
     checkpoints = [found for run in Path("outputs", name).glob("*") if (found := checkpoint_of(run))]
     if not checkpoints:
         return "no checkpoint"
@@ -120,7 +120,7 @@ def main() -> int:
         tempfile.TemporaryDirectory(dir=arguments.tmpdir) as elsewhere,
     ):
         if Path(folder).stat().st_dev == Path(elsewhere).stat().st_dev:
-            print(f"{folder} and {elsewhere} are on one filesystem: name another --tmpdir")
+            print(f"{folder} and {elsewhere} are on one file system: choose another --tmpdir")
         os.environ["TMPDIR"], tempfile.tempdir = elsewhere, None
         os.chdir(folder)
         torch.set_num_threads(1)
@@ -130,7 +130,7 @@ def main() -> int:
         expected, rng = weights("straight"), random.Random(arguments.seed)
         results = [check(f"kill_{n}", n % 2 == 0, seconds, rng, expected) for n in range(arguments.kills)]
         left = len(list(Path(elsewhere).iterdir()))
-    print(f"{sum(results)} of {len(results)} went on to the same weights; {left} files left in TMPDIR")
+    print(f"{sum(results)} of {len(results)} ended with the same weights; {left} files left in TMPDIR")
     return 0 if all(results) else 1
 
 

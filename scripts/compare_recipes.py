@@ -1,6 +1,6 @@
-"""Which recipe needs the fewest pictures: trains each on the same photos and scores it on the same held-out ones.
+"""Compares training recipes: each is trained on the same photos and scored on the same validation photos.
 
-    python scripts/compare_recipes.py outputs/recipes --style PAINTING --photos FOLDER --val FOLDER [--only NAME …]
+    python scripts/compare_recipes.py outputs/recipes --style PICTURE --photos FOLDER --val FOLDER [--only NAME …]
 
 All are compared with the baseline: Adam at a constant 1e-3 in batches of 4, for `--pictures` pictures. The others get
 a third of them or less, clip the gradient to 1 unless noted, and use a warm-up to the given rate and a cosine down
@@ -32,7 +32,7 @@ def peak(rate: str) -> list[str]:
     return [f"optimizer.algorithm.lr={rate}"]
 
 
-# What share of the baseline's pictures each gets, as a divisor, and what it changes: overrides of fst train.
+# For each recipe, the divisor of the baseline's pictures, and overrides of fst train.
 RECIPES: dict[str, tuple[int, list[str]]] = {
     BASELINE: (1, ["optimizer=johnson", *UNCLIPPED]),
     "Adam 1.5e-3, not clipped": (3, [*ADAM, *peak("1.5e-3"), *UNCLIPPED]),
@@ -136,7 +136,7 @@ def plot(curves: dict[str, list[list[tuple[float, float]]]], path: Path) -> None
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where runs, table and curves go")
-    parser.add_argument("--style", required=True, help="the painting")
+    parser.add_argument("--style", required=True, help="the style image")
     parser.add_argument("--photos", required=True, help="folder of training photos")
     parser.add_argument("--val", required=True, help="folder of validation photos")
     parser.add_argument("--size", type=int, default=256, help="side of the crops in pixels; default 256")

@@ -1,4 +1,4 @@
-"""Photos down one side, styles across: how trained styles look, at any size.
+"""Makes a sheet of photos stylized with several styles: a row for each photo, a column for each style.
 
 python scripts/contact_sheet.py sheet.png --photos FOLDER --styles starry_night udnie --size 512 --count 6
 """
@@ -20,8 +20,10 @@ def main() -> None:
     parser.add_argument("--styles", nargs="+", required=True, help="names from `fst styles`, or style files")
     parser.add_argument("--size", type=int, default=512, help="longer side in pixels when stylized; default 512")
     parser.add_argument("--shown", type=int, help="longer side in the sheet; default as stylized")
-    parser.add_argument("--only", type=int, nargs="+", metavar="NUMBER", help="photos by place in the folder, from 0")
-    parser.add_argument("--count", type=int, default=6, help="photos, if not --only; default 6")
+    parser.add_argument(
+        "--only", type=int, nargs="+", metavar="NUMBER", help="photos by their number in the folder, from 0"
+    )
+    parser.add_argument("--count", type=int, default=6, help="number of photos, without --only; default 6")
     parser.add_argument("--painted-only", action="store_true", help="leave out the photos themselves")
     arguments = parser.parse_args()
     photos = find_images(arguments.photos)

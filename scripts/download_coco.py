@@ -23,7 +23,7 @@ BASE_URL = "http://images.cocodataset.org/zips"  # http: the server's certificat
 
 
 def download(name: str, root: Path, base_url: str = BASE_URL) -> Path:
-    """The folder of photos `root/name`, which appears once all of them are there.
+    """Download to the folder `root/name`, which appears when it is complete.
 
     Raises:
         UserError: curl is missing, or the disk is too small.
@@ -46,7 +46,7 @@ def download(name: str, root: Path, base_url: str = BASE_URL) -> Path:
 
 
 def fetch(url: str, archive: Path, needed: int) -> None:
-    """Download what `archive` still lacks."""
+    """Download the rest of `archive`."""
     if shutil.which("curl") is None:
         raise UserError("curl is not installed; it does the download")
     if (free := shutil.disk_usage(archive.parent).free) < needed:
@@ -59,7 +59,7 @@ def fetch(url: str, archive: Path, needed: int) -> None:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """The archive's folder of the same name."""
+    """Unpack the archive to `folder`."""
     unfinished = folder.with_name(f"{folder.name}.part")
     try:
         with ZipFile(archive) as packed:

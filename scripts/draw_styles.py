@@ -1,7 +1,6 @@
-"""Draws the style pictures that come with fst: stained glass, a woodcut sea, a pointillist river. All by formula, so
-that they belong to nobody.
+"""Draws the bundled style images, which are free of copyright: stained glass, a woodcut sea, a pointillist river.
 
-    python scripts/draw_styles.py checkpoints/pictures
+python scripts/draw_styles.py checkpoints/pictures
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""Packs a folder of photos into tar shards of pre-sized JPEGs, for data=webdataset: large photos are decoded once only.
+"""Packs a folder of photos into tar shards of smaller JPEGs, for data=webdataset.
 
     python scripts/pack_photos.py PHOTOS data/packed [--side 384] [--per-shard 1000]
 
-A shard appears under its name only when it is whole; shards that are there already are not written again.
+Large photos are then decoded only once. Shards that exist are not written again; an unfinished one ends in .part.
 """
 
 import argparse
@@ -21,7 +21,7 @@ _QUALITY = 92
 
 
 def pack(arguments: tuple[Path, list[Path], int]) -> list[str]:
-    """Write one shard from these photos; returns what could not be read."""
+    """Write one shard from (its path, photos, shorter side); returns an error for each photo that cannot be read."""
     shard, paths, side = arguments
     if shard.exists():
         return []
@@ -61,7 +61,7 @@ def main() -> None:
         parser.error(f"{arguments.photos}: no pictures in it or below it")
     arguments.out.mkdir(parents=True, exist_ok=True)
     count = math.ceil(len(paths) / arguments.per_shard)
-    # Every count-th photo: a shard must not hold photos of one folder alone.
+    # Every count-th photo, so that a shard holds photos of many folders.
     jobs = [(arguments.out / f"photos-{i:06d}.tar", paths[i::count], arguments.side) for i in range(count)]
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         for unreadable in tqdm(pool.map(pack, jobs), total=count, unit="shard"):

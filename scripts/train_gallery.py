@@ -15,12 +15,12 @@ from fst.images import find_images
 from fst.study.fast import train
 from fst.style_file import STYLE_SUFFIX, load_style, save_style
 
-# Imitates the full network's pictures at first, which takes no loss network: more steps in the same time.
+# First imitates the full network's pictures, which needs no loss network, so that more steps take the same time.
 LIGHT = ["teacher.style=the_scream", "init_from=null", "data.size=192", "trainer.max_steps=1500"]
 LIGHT += ["loss.weights.style=5"]  # at 15 it makes stripes
 LIGHT += ["loss.weights.grid=60000"]  # at 2000 its cells leave a faint weave
 
-# Each begins with its painting's name; and what looking at validation photos changed for it.
+# Each name begins with that of its style image. The overrides were chosen by looking at validation photos.
 STYLES: dict[str, list[str]] = {
     "udnie": ["init_from=null", "trainer.max_steps=1000"],  # the others start from it
     "composition_vii": [],
@@ -37,7 +37,7 @@ STYLES: dict[str, list[str]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where the styles go")
-    parser.add_argument("--paintings", type=Path, required=True, help="folder of paintings")
+    parser.add_argument("--paintings", type=Path, required=True, help="folder of style images")
     parser.add_argument("--photos", required=True, help="folder of training photos")
     parser.add_argument("--val", required=True, help="folder of validation photos")
     parser.add_argument("--only", nargs="+", choices=STYLES, default=list(STYLES), metavar="NAME", help="styles")
@@ -47,7 +47,7 @@ def main() -> None:
     for name in arguments.only:
         target = arguments.folder / f"{name}{STYLE_SUFFIX}"
         if target.exists():
-            print(f"{target} is there")
+            print(f"{target} exists")
             continue
         (painting,) = (path for path in find_images(arguments.paintings) if name.startswith(path.stem))
         own = ["experiment=gallery", f"name={name}", f"style.image={quote(painting)}", *STYLES[name]]

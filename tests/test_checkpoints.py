@@ -107,7 +107,7 @@ def test_a_damaged_one_is_found_out_and_the_one_before_taken(
     (line,) = caplog.messages
     assert f"{path}: not a checkpoint, or damaged" in line
     assert reason in line
-    assert f"going on from the one before, {taken}" in line
+    assert f"resuming from the previous one, {taken}" in line
     save(tmp_path, 3)
     assert load_checkpoint(tmp_path / PREVIOUS)["number"] == 1, "a damaged one never takes the place of a whole one"
 

@@ -26,11 +26,11 @@ class StyleTransferModule(pl.LightningModule):
         network: an image transform network; the only thing in the checkpoint's state dict.
         loss: the perceptual loss, style targets measured.
         make_optimizer: called with the network's parameters.
-        warmup: share of the steps in which the learning rate rises linearly from zero.
-        final_lr_ratio: share of the peak learning rate that a half cosine ends at; 1 keeps it constant.
+        warmup: fraction of the steps in which the learning rate rises linearly from zero.
+        final_lr_ratio: fraction of the peak learning rate that the half cosine ends at; 1 keeps it constant.
         teacher: a trained network of the same style. `network` first imitates its pictures (mean squared error);
             then they are what `loss` takes as content, in place of the photos.
-        imitation_ratio: share of the steps in which it only imitates.
+        imitation_ratio: fraction of the steps in which it only imitates.
     """
 
     def __init__(

@@ -65,10 +65,10 @@ class Record:
         """Continue the history in a checkpoint's state.
 
         Raises:
-            UserError: it was made with other settings.
+            UserError: the checkpoint was made with other settings.
         """
         if RECORD not in state:
-            log.warning("%s: an older fst wrote it, without its settings; they are taken to be the same", path)
+            log.warning("%s: written by an older fst without its settings; assuming that they are the same", path)
             self._parts = (Run(self._run.style, state["global_step"]),)
             return
         refuse_changes(path, state[RECORD]["settings"], self._settings, _INSTEAD)

@@ -131,7 +131,7 @@ def test_a_picture_cannot_hold_a_video(clip: Path, fake: FakeStylizer, capsys: p
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("pipe.jpg", "pipe.jpg is a pipe or a device; save what it gives to a file first"),
+        ("pipe.jpg", "pipe.jpg is a pipe or a device; save its content to a file first"),
         ("pipe.mp4", "pipe.mp4 is a pipe"),
         ("pipe", "pipe is a pipe"),
         ("folders/* -o x.png", "folders/*: matches folders only"),

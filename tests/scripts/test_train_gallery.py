@@ -37,5 +37,5 @@ def test_a_gallery_trains_what_is_missing(
     command = ["train_gallery", "styles", "--paintings", "paintings", "--photos", str(photos), "--val", str(photos)]
     monkeypatch.setattr(sys, "argv", [*command, "--overrides", *TINY])
     train_gallery.main()
-    assert "two.safetensors is there" in capfd.readouterr().out
+    assert "two.safetensors exists" in capfd.readouterr().out
     assert {tensor.dtype for tensor in load_file("styles/one.safetensors").values()} == {torch.float16}

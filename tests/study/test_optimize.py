@@ -207,7 +207,7 @@ def test_a_damaged_checkpoint_is_not_gone_on_from(small: list[str], capsys: pyte
     before, last = picture.read_bytes(), picture.parent / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:-100])
     main([*small, "ckpt_path=last"])
-    assert "going on from the one before" in capsys.readouterr().out
+    assert "resuming from the previous one" in capsys.readouterr().out
     assert picture.read_bytes() == before
     torch.save({"state_dict": {}}, last)
     with pytest.raises(UserError, match=r"last\.ckpt: not a checkpoint of fst optimize"):

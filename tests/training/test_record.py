@@ -1,4 +1,4 @@
-"""What a run notes of itself."""
+"""What a checkpoint records of its run."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -94,5 +94,5 @@ def test_a_checkpoint_of_an_older_version_is_taken_with_a_warning(
     record = make(painting)
     record.resume(Path("x.ckpt"), {"global_step": 4})
     (line,) = caplog.messages
-    assert line == "x.ckpt: an older fst wrote it, without its settings; they are taken to be the same"
+    assert line == "x.ckpt: written by an older fst without its settings; assuming that they are the same"
     assert parts(record, 10) == [("mine", 4, 0), ("mine", 10, 10)]

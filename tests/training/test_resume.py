@@ -341,4 +341,4 @@ def test_killed_trainings_go_on_to_the_same_weights(tmp_path: Path) -> None:
     command = [sys.executable, str(script), "--kills", "2", "--folder", str(tmp_path)]
     printed = subprocess.run(command, capture_output=True, text=True, timeout=500)
     assert printed.returncode == 0, printed.stdout + printed.stderr
-    assert "2 of 2 went on to the same weights; 0 files left in TMPDIR" in printed.stdout
+    assert "2 of 2 ended with the same weights; 0 files left in TMPDIR" in printed.stdout
