@@ -153,7 +153,7 @@ def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]
     """
     changes = [
         f"{key} was {_shown(before, key)}, is {_shown(now, key)}"
-        for key in [*now, *(before.keys() - now.keys())]
+        for key in [*now, *(key for key in before if key not in now)]
         if key not in before or key not in now or before[key] != now[key]
     ]
     if changes:

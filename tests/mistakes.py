@@ -4,14 +4,11 @@ import contextlib
 import io
 import logging
 import shlex
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fst.cli import main
-
-_SLOWEST = 2.0  # seconds, once everything is imported
 
 
 @dataclass(frozen=True)
@@ -21,7 +18,6 @@ class Outcome:
     Attributes:
         status: the exit status.
         out, err: what it printed.
-        seconds: how long it took.
         left: files and folders it left behind in the current folder.
     """
 
@@ -29,7 +25,6 @@ class Outcome:
     status: int
     out: str
     err: str
-    seconds: float
     left: tuple[str, ...]
 
     def faults(self) -> list[str]:
@@ -41,7 +36,6 @@ class Outcome:
             "does not begin with 'fst: '": not self.err.startswith("fst: "),
             f"prints {self.out!r}": bool(self.out.strip()),
             f"longer than 300 characters ({len(self.err)})": len(self.err) > 300,
-            f"took {self.seconds:.1f} s": self.seconds > _SLOWEST,
             f"left {', '.join(self.left)}": bool(self.left),
         }
         return [fault for fault, is_so in found.items() if is_so]
@@ -56,13 +50,11 @@ def run(command: str | Sequence[str]) -> Outcome:
     arguments = shlex.split(command) if isinstance(command, str) else list(command)
     before = set(Path().iterdir())
     out, err = io.StringIO(), io.StringIO()
-    start = time.perf_counter()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             status = main(arguments)
         except SystemExit as stop:  # argparse
             status = stop.code if isinstance(stop.code, int) else 1
-    seconds = time.perf_counter() - start
     logging.getLogger().handlers.clear()  # Hydra's, which would write to the closed buffers
     left = tuple(str(path) for path in sorted(set(Path().iterdir()) - before))
-    return Outcome(shlex.join(arguments), status, out.getvalue(), err.getvalue(), seconds, left)
+    return Outcome(shlex.join(arguments), status, out.getvalue(), err.getvalue(), left)

@@ -105,10 +105,10 @@ def test_a_wrong_export_is_not_left_behind(
     folder: Path, style_file: Path, to: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip(to)
-    monkeypatch.setattr(export, f"run_{to}", lambda *_: lambda images: images)
+    monkeypatch.setattr(export, f"load_{to}", lambda *_: lambda images: images)
     assert main(["export", str(style_file), "--to", to]) == 1
     assert "not written: in fp32 it differs too much from PyTorch" in capsys.readouterr().err
-    monkeypatch.setattr(export, f"run_{to}", lambda *_: lambda images: images * float("nan"))
+    monkeypatch.setattr(export, f"load_{to}", lambda *_: lambda images: images * float("nan"))
     assert main(["export", str(style_file), "--to", to]) == 1
     assert names(folder) == []
 

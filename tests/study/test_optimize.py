@@ -191,7 +191,7 @@ def test_a_run_goes_on_with_its_own_settings_only(
         ([f"content={photos / 'nested/01.jpg'}"], r"content was 00.jpg \(\w+\), is 01.jpg \(\w+\)"),
         (
             ["layers=shallow", "loss.weights.style=2"],
-            r"layers.style.relu3_3 was .*, is not set; .* more; to change them, start",
+            r"loss.weights.style was 15.0, is 2; layers.style.relu3_3 was 1.0, is not set; and 1 more; to change",
         ),
     ):
         with pytest.raises(UserError, match=f"last.ckpt: made with other settings: .*{named}"):
