@@ -82,7 +82,7 @@ def read_checkpoint(path: Path) -> tuple[Path, dict[str, Any]]:
         if path.name != LAST or not previous.is_file():
             raise
         state = load_checkpoint(previous)
-        log.warning("%s; continuing from the one before, %s", error, previous)
+        log.warning("%s; resuming from the previous one, %s", error, previous)
         return previous, state
 
 

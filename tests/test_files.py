@@ -102,7 +102,7 @@ def test_what_killed_runs_left_goes_after_a_day(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     write_atomically(tmp_path / "other" / ".." / "other" / "b.png", b"")
     assert killed.exists(), "another folder's"
-    files._collect_abandoned.cache_clear()  # as in a new process
+    files._remove_abandoned.cache_clear()  # as in a new process
     write_atomically(tmp_path / "b.png", b"")
     assert {path.name for path in tmp_path.iterdir()} == {"a.png", "b.png", "other", ".hidden.png", running.name}
 

@@ -256,7 +256,7 @@ def test_curves_and_strips_that_cannot_be_written_stop_nothing(
     monkeypatch.setattr(callbacks, "write_image", no_strip)
     assert cli(["train", *tiny, "val_every=1"]) == 0
     printed = "".join(capfd.readouterr())
-    assert printed.count("the curves cannot be written any more; the training goes on") == 1
+    assert printed.count("the curves cannot be written any more; the training continues") == 1
     assert printed.count("sample images cannot be written; the training continues") == 1
     assert "Traceback" not in printed
     assert info().steps == 2
