@@ -30,14 +30,14 @@ from fst.errors import UserError
 from fst.files import write_atomically
 from fst.hardware import fast_dtype, keep_large_blocks, pick_device
 from fst.hydra_app import run_application
-from fst.images import read_image, read_tensor, resize_longer_side, to_pil, to_tensor, write_image
+from fst.images import read_image, read_tensor, resize, resize_longer_side, to_pil, to_tensor, write_image
 from fst.networks.transform import LEAST_SIDE
 from fst.perceptual import PerceptualLoss
 from fst.resources import find_style_image
 from fst.rules import check_loss
 from fst.schemas import Application, Layers, Loss, Network, NoLogger, StyleImage, Tensorboard
 from fst.signals import Interrupted, StopRequest
-from fst.study.gatys import ALGORITHMS, Optimization, pyramid, resize, start_picture
+from fst.study.gatys import ALGORITHMS, Optimization, pyramid, start_picture
 from fst.training.curves import Curves
 from fst.training.module import build_loss, read_style_image
 from fst.typed import one_of
