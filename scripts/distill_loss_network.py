@@ -1,17 +1,17 @@
-"""Fits the compact loss network to VGG19: the same layer names, a fifth of the arithmetic, small enough to bundle.
+"""Distils the compact loss network from VGG19: the same layer names, a fifth of the arithmetic, small enough to bundle.
 
     python scripts/distill_loss_network.py checkpoints/loss_networks/compact.safetensors \\
-        --teacher vgg19.safetensors --photos FOLDER --val FOLDER --paintings FOLDER
+        --teacher vgg19.safetensors --photos FOLDER --val FOLDER --style-images FOLDER
 
-Three things make it see what VGG19 sees, also in the pictures that training against it will bring:
+Three measures make its features agree with VGG19's, also on pictures that are optimised against it:
 
 - It starts as a pruned VGG19: at each layer the channels that explain most of the others, each convolution fitted to
   them by least squares over the compressed layer before it (as He et al. 2017).
 - Every layer is a tap: a linear map from its features to the teacher's is trained with it, on features and on Gram
-  matrices. Matching Gram matrices in the student then matches the teacher's through the same maps. And without maps,
-  which training against the student does not have, style distances between pictures shall be the teacher's.
-- A third of each batch is a pool of pictures that are being painted against the student at that moment, pixel by
-  pixel: what they find that it does not see, the teacher shows it in the next step.
+  matrices. Matching Gram matrices in the student then matches the teacher's through the same maps. Style distances
+  between pictures are trained to agree without maps, since a training against the student has none.
+- A third of each batch comes from a pool of pictures that are being optimised against the student, pixel by pixel. They
+  find what the student does not see, and the next step corrects it.
 
 It resumes from OUT.pt if that is there.
 """
@@ -46,18 +46,18 @@ TAPS = [layer.name for layer in LAYERS]
 STYLE_TAPS = ["relu1_1", "relu1_2", "relu2_1", "relu2_2", "relu3_1", "relu3_3", "relu4_1", "relu4_3"]
 DTYPE = fast_dtype(torch.device("cpu"))
 KINDS = ("features", "gram", "distances")
-SIZE = 128  # pixels of a training crop's side
-BATCH, PAINTED = 8, 3  # pictures a step, and how many of them come from the pool
-POOL, LIFE = 48, 240  # pictures in the pool, and the most strokes one of them gets
-SAMPLED = 8  # taps a step
-STROKES = 2  # between two looks at a picture of the pool
+SIZE = 128  # side of a training crop in pixels
+BATCH, POOLED = 8, 3  # pictures per step, and how many of them come from the pool
+POOL, LIFE = 48, 240  # pictures in the pool, and the largest number of updates of one of them
+SAMPLED = 8  # taps per step
+UPDATES = 2  # of a picture between two steps with it
 
 
 class Photos(Dataset[Tensor]):
-    """Crops of photos, some of paintings, and noise, in what colours and sharpness may come: `(3, SIZE, SIZE)`."""
+    """Random crops of photos, style images and noise, with changed colours and sharpness: `(3, SIZE, SIZE)`."""
 
-    def __init__(self, photos: list[Path], paintings: list[Path]) -> None:
-        self.photos, self.paintings = PhotoDataset(photos, SIZE, seed=0), PhotoDataset(paintings, SIZE, seed=0)
+    def __init__(self, photos: list[Path], style_images: list[Path]) -> None:
+        self.photos, self.style_images = PhotoDataset(photos, SIZE, seed=0), PhotoDataset(style_images, SIZE, seed=0)
         self.change = v2.Compose(
             [
                 v2.RandomHorizontalFlip(),
@@ -77,7 +77,7 @@ class Photos(Dataset[Tensor]):
         kind = torch.rand((), generator=generator)
         if kind < 0.08:
             return random_noise(generator)
-        source = self.paintings if kind < 0.2 else self.photos
+        source = self.style_images if kind < 0.2 else self.photos
         picture = self.change(from_uint8(source[position][None])[0])
         if kind > 0.85:
             picture = picture + 0.25 * torch.rand((), generator=generator) * torch.randn(picture.shape)
@@ -85,7 +85,7 @@ class Photos(Dataset[Tensor]):
 
 
 def random_noise(generator: torch.Generator) -> Tensor:
-    """`(3, SIZE, SIZE)` noise of a random spectrum: from white to clouds, grey or coloured."""
+    """`(3, SIZE, SIZE)` noise with a random spectrum: from white noise to clouds, grey or coloured."""
     spectrum = torch.fft.rfft2(torch.randn(3, SIZE, SIZE, generator=generator))
     frequency = torch.hypot(torch.fft.fftfreq(SIZE)[:, None], torch.fft.rfftfreq(SIZE)[None, :]).clamp_min(1 / SIZE)
     noise = torch.fft.irfft2(spectrum * frequency ** -(2 * torch.rand((), generator=generator)))
@@ -95,11 +95,11 @@ def random_noise(generator: torch.Generator) -> Tensor:
 
 
 class Pool:
-    """Pictures that are being painted against the student: from a photo, a stylized photo or noise towards the Gram
-    matrices of a painting at a random set of layers, by gradient steps of equal size on the pixels."""
+    """Pictures that are being optimised against the student: from a photo, a stylized photo or noise towards the Gram
+    matrices of a style image at a random set of layers, by gradient steps of equal size on the pixels."""
 
-    def __init__(self, student: LossNetwork, paintings: list[Tensor], styles: Sequence[nn.Module]) -> None:
-        self.student, self.paintings, self.styles = student, paintings, styles
+    def __init__(self, student: LossNetwork, style_images: list[Tensor], styles: Sequence[nn.Module]) -> None:
+        self.student, self.style_images, self.styles = student, style_images, styles
         self.pictures = torch.zeros(POOL, 3, SIZE, SIZE)
         self.left = torch.zeros(POOL, dtype=torch.long)
         self.targets: list[dict[str, Tensor]] = [{}] * POOL
@@ -108,24 +108,24 @@ class Pool:
         self.next = 0
 
     def advance(self, fresh: Tensor) -> Tensor:
-        """The next `PAINTED` pictures, a few strokes on; where one is done, one of `fresh` takes its place."""
-        rows = [(self.next + i) % POOL for i in range(PAINTED)]
-        self.next = (self.next + PAINTED) % POOL
+        """The next `POOLED` pictures, after some updates; a finished one is first replaced by one of `fresh`."""
+        rows = [(self.next + i) % POOL for i in range(POOLED)]
+        self.next = (self.next + POOLED) % POOL
         for row, picture in zip(rows, fresh, strict=True):
             if self.left[row] <= 0:
                 self._begin(row, picture)
-        for _ in range(STROKES):
-            self.pictures[rows] = self._stroke(rows)
-        self.left[rows] -= STROKES
+        for _ in range(UPDATES):
+            self.pictures[rows] = self._update(rows)
+        self.left[rows] -= UPDATES
         return self.pictures[rows]
 
     @torch.no_grad()
     def _begin(self, row: int, picture: Tensor) -> None:
-        painting = self.paintings[int(torch.randint(len(self.paintings), ()))]
+        style_image = self.style_images[int(torch.randint(len(self.style_images), ()))]
         count = int(torch.randint(1, len(STYLE_TAPS) + 1, ()))
         layers = [STYLE_TAPS[i] for i in torch.randperm(len(STYLE_TAPS))[:count]]
         with torch.autocast("cpu", DTYPE):
-            features = self.student(painting, layers)
+            features = self.student(style_image, layers)
             self.targets[row] = {layer: gram_matrix(f) for layer, f in features.items()}
             if self.styles and torch.rand(()) < 0.4:
                 style = self.styles[int(torch.randint(len(self.styles), ()))]
@@ -134,7 +134,7 @@ class Pool:
         self.content[row] = 10 ** float(torch.empty(()).uniform_(-3, -0.5))
         self.left[row] = int(torch.randint(LIFE // 8, LIFE, ()))
 
-    def _stroke(self, rows: list[int]) -> Tensor:
+    def _update(self, rows: list[int]) -> Tensor:
         pixels = self.pictures[rows].requires_grad_()
         layers = sorted({layer for row in rows for layer in self.targets[row]} | {"relu2_2"})
         with torch.autocast("cpu", DTYPE):
@@ -174,7 +174,7 @@ def prune(teacher: LossNetwork, pictures: Tensor) -> dict[str, Tensor]:
 
 
 def leading_channels(gram: Tensor, count: int) -> list[int]:
-    """The channels that, one after the other, explain most of what is left of all (pivoted Cholesky of `(C, C)`)."""
+    """The channels that explain most of the others, chosen one by one (pivoted Cholesky of the `(C, C)` matrix)."""
     rest, chosen = gram.double().clone(), []
     for _ in range(count):
         pivot = int((rest.square().sum(0) / rest.diagonal().clamp_min(1e-12) * (rest.diagonal() > 1e-12)).argmax())
@@ -186,7 +186,7 @@ def leading_channels(gram: Tensor, count: int) -> list[int]:
 
 
 def fit_convolution(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the 3×3 convolution that brings `(B, C, H, W)` nearest to `(B, D, H, W)`."""
+    """Weight and bias of the 3×3 convolution of `x`, `(B, C, H, W)`, that is closest to `y`, `(B, D, H, W)`."""
     size = 9 * x.shape[1] + 1
     left, right = torch.zeros(size, size, dtype=torch.double), torch.zeros(size, y.shape[1], dtype=torch.double)
     for picture, wanted in zip(x, y, strict=True):
@@ -205,7 +205,7 @@ def ridge(left: Tensor, right: Tensor) -> Tensor:
 
 @torch.no_grad()
 def fit_maps(student: LossNetwork, teacher: LossNetwork, batches: Iterator[Tensor]) -> dict[str, Tensor]:
-    """At each tap the linear map, `(teacher's C, student's C)`, that brings the student's features nearest."""
+    """For each tap the linear map, `(teacher's C, student's C)`, that brings the student's features closest."""
     left: dict[str, Tensor] = {}
     right: dict[str, Tensor] = {}
     for pictures in batches:
@@ -220,7 +220,7 @@ def fit_maps(student: LossNetwork, teacher: LossNetwork, batches: Iterator[Tenso
 def errors(
     student: LossNetwork, teacher: LossNetwork, maps: nn.ParameterDict, pictures: Tensor, taps: list[str]
 ) -> dict[str, Tensor]:
-    """At each tap the unexplained share of the features' variance, and the relative errors of the Gram matrices and of
+    """For each tap the unexplained part of the features' variance, and the relative errors of the Gram matrices and of
     the style distances between the pictures."""
     seen = student(pictures, taps)
     with torch.no_grad():
@@ -242,7 +242,7 @@ def errors(
 
 
 def distances(grams: Tensor) -> Tensor:
-    """Between all pairs of `(B, C, C)`, as shares of the second's size: `(B, B)`."""
+    """Distances between all pairs of `(B, C, C)`, divided by the norm of the second: `(B, B)`."""
     flat = grams.flatten(1)
     return torch.cdist(flat, flat) / flat.norm(dim=1)
 
@@ -297,8 +297,8 @@ def distill(arguments: argparse.Namespace) -> None:
     torch.manual_seed(0)
     teacher = LossNetwork("vgg19", TAPS, arguments.teacher)
     teacher.use_dtype(DTYPE)
-    paintings = find_images(Path(arguments.paintings))
-    dataset = Photos(find_images(Path(arguments.photos)), paintings)
+    style_images = find_images(Path(arguments.style_images))
+    dataset = Photos(find_images(Path(arguments.photos)), style_images)
     resume = arguments.out.with_suffix(".pt")
     saved = torch.load(resume, weights_only=True) if resume.exists() else None
     if saved is None:
@@ -322,13 +322,13 @@ def distill(arguments: argparse.Namespace) -> None:
         optimizer.load_state_dict(saved["optimizer"])
         schedule.load_state_dict(saved["schedule"])
     styles = [load_style(Path(path))[0].eval() for path in arguments.styles]
-    pool = Pool(student, [read_tensor(path, 384) for path in paintings], styles)
+    pool = Pool(student, [read_tensor(path, 384) for path in style_images], styles)
     order = range(first * BATCH, arguments.steps * BATCH)
     loader = DataLoader(dataset, BATCH, sampler=order, num_workers=arguments.workers, drop_last=True)
     validation = find_images(Path(arguments.val))
     bar = tqdm(loader, initial=first, total=arguments.steps, unit="step", mininterval=5)
     for step, batch in enumerate(bar, first + 1):
-        batch[:PAINTED] = pool.advance(batch[:PAINTED])
+        batch[:POOLED] = pool.advance(batch[:POOLED])
         loss = total_loss(student, teacher, maps, batch)
         optimizer.zero_grad()
         loss.backward()
@@ -346,7 +346,7 @@ def distill(arguments: argparse.Namespace) -> None:
 
 
 def total_loss(student: LossNetwork, teacher: LossNetwork, maps: nn.ParameterDict, pictures: Tensor) -> Tensor:
-    """Of a few taps drawn by chance: all would cost three times as much."""
+    """The loss at a few random taps: all of them would take three times as long."""
     chances = torch.tensor([2.0 if tap in STYLE_TAPS else 1.0 for tap in TAPS])
     taps = [TAPS[i] for i in torch.multinomial(chances, SAMPLED)]
     with torch.autocast("cpu", DTYPE):
@@ -361,7 +361,7 @@ def main() -> None:
     parser.add_argument("--teacher", required=True, help="VGG19's ImageNet weights, with torchvision's names")
     parser.add_argument("--photos", required=True, help="folder of training photos")
     parser.add_argument("--val", required=True, help="folder of validation photos")
-    parser.add_argument("--paintings", required=True, help="folder of paintings")
+    parser.add_argument("--style-images", required=True, help="folder of style images")
     parser.add_argument("--styles", nargs="+", default=[], help="trained style files, for stylized pictures")
     parser.add_argument("--steps", type=int, default=1200, help="default 1200")
     parser.add_argument("--lr", type=float, default=1e-3, help="peak learning rate; default 1e-3")

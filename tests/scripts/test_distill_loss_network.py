@@ -40,10 +40,10 @@ def test_noise_is_a_picture_of_its_seed() -> None:
 def test_a_distillation_resumes_and_writes_a_loss_network(
     photos: Path, painting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {"SIZE": 32, "BATCH": 4, "PAINTED": 2, "POOL": 4}.items():
+    for name, value in {"SIZE": 32, "BATCH": 4, "POOLED": 2, "POOL": 4}.items():
         monkeypatch.setattr(script, name, value)
     out = tmp_path / "compact.safetensors"
-    folders = ["--photos", str(photos), "--val", str(painting.parent), "--paintings", str(painting.parent)]
+    folders = ["--photos", str(photos), "--val", str(painting.parent), "--style-images", str(painting.parent)]
     command = [
         "distill",
         str(out),

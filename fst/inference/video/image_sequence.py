@@ -1,4 +1,4 @@
-"""Pictures as the frames of a video: in from files in order, out to numbered files."""
+"""Image sequences in place of videos: reads picture files in order, writes numbered files."""
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -13,7 +13,7 @@ from fst.inference.video.types import ColorTags, Frame, frame_path, guess_matrix
 
 
 class PictureReader:
-    """Pictures at an even rate; one that cannot be read is left out, one of another size scaled to the first's.
+    """Picture files as frames at a constant rate. Unreadable ones are left out; all are scaled to the first one's size.
 
     Has what `VideoReader` has.
     """
@@ -43,7 +43,7 @@ class PictureReader:
 
 
 class PictureWriter:
-    """Each frame a picture of its own: `frames/%05d.png` becomes `frames/00001.png` and so on.
+    """Writes each frame to a picture file: `frames/%05d.png` becomes `frames/00001.png` and so on.
 
     Has what `VideoWriter` has; the other streams' packets are left out.
     """

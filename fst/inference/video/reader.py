@@ -1,4 +1,4 @@
-"""Reading a video through FFmpeg: upright RGB pictures with their times, all other streams packet for packet."""
+"""Reads a video with FFmpeg: frames as upright RGB pictures with their times, other streams as packets."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,7 +26,7 @@ from fst.inference.video.types import (
 
 _MATRICES = {BT709, 4, BT470BG, BT601, 7, 9}  # the YCbCr matrices that FFmpeg's scaler knows
 
-_MOST_PACKETS = 256  # carried by one frame: sound that outlasts the pictures must not pile up
+_MOST_PACKETS = 256  # per frame, so that sound longer than the video does not fill the memory
 
 
 class VideoReader:
@@ -51,7 +51,7 @@ class VideoReader:
             reason = "no such file" if isinstance(error, FileNotFoundError) else "not a video, or damaged"
             raise UserError(f"{path}: {reason}") from error
         video: Any = self._container.streams.best("video")
-        # FFmpeg would film a .txt and show the cover of a song.
+        # FFmpeg would render a .txt file as video, and take the cover of a song for one.
         if video is None or self._container.format.name == "tty" or video.disposition & Disposition.attached_pic:
             self.close()
             raise UserError(f"{path}: no video in it")
@@ -83,7 +83,7 @@ class VideoReader:
         for stream in self._others:
             try:
                 copy = output.add_stream_from_template(stream)
-            except ValueError:  # what PyAV raises where the format has no place for the codec
+            except ValueError:  # PyAV raises it if the format cannot hold the codec
                 codec = stream.codec_context.name if stream.codec_context else "unknown codec"
                 notes.append(f"left out the {stream.type} ({codec}), which {output.format.name} cannot hold")
                 continue
@@ -110,9 +110,9 @@ class VideoReader:
             yield Frame(None, packets=packets)
 
     def _demux(self) -> Iterator[av.Packet | None]:
-        """All packets, then `None` to empty the decoder; a file that breaks off ends there."""
+        """All packets, then `None` to empty the decoder; a truncated file ends early."""
         try:
-            # PyAV marks the end of each stream with an empty packet: the decoder would be emptied too early.
+            # PyAV ends each stream with an empty packet, which would empty the decoder too early.
             yield from (packet for packet in self._container.demux(self._video, *self._others) if packet.size)
         except av.FFmpegError:
             self.damaged += 1
@@ -129,13 +129,13 @@ class VideoReader:
 
     def _convert(self, frame: av.VideoFrame, packets: list[av.Packet]) -> Frame:
         if self._size is None:
-            # Once: `side_data` and its frame hold each other in memory until the garbage collector comes.
+            # Only once: `side_data` and its frame keep each other in memory until the next garbage collection.
             self._turn = _find_turn(frame)
-        # A stream that changes its size midway is scaled to the one it began with.
+        # If the size changes within the stream, later frames are scaled to the first one's.
         self._size = width, height = self._size or (frame.width, frame.height)
         duration = frame.duration or round(1 / (self.rate * self.time_base)) or 1
         pts = frame.pts
-        if pts is None or (self._last is not None and pts <= self._last):  # untimed, or spliced
+        if pts is None or (self._last is not None and pts <= self._last):  # no time stamp, or one that runs backwards
             pts = 0 if self._last is None else self._last + duration
         self._last = pts
         signal = self._tag(frame)
@@ -144,7 +144,7 @@ class VideoReader:
             frame, width, height, "rgba" if alpha else "rgb24", interpolation=Interpolation.BICUBIC
         )
         pixels: np.ndarray = rgb.to_ndarray()
-        if alpha:  # over white, as pictures are
+        if alpha:  # over white, as for pictures
             cover = pixels[..., 3:].astype(np.uint16)
             pixels = ((pixels[..., :3] * cover + 255 * (255 - cover)) // 255).astype(np.uint8)
         swapped, mirrored, flipped = self._turn
@@ -154,7 +154,7 @@ class VideoReader:
         return Frame(pixels, pts, duration, signal, packets)
 
     def _tag(self, frame: av.VideoFrame) -> ColorTags:
-        """The frame's signal; what is missing in its tags is filled in, in the frame too."""
+        """The frame's colour tags; missing ones are filled in, also in the frame itself."""
         aspect = self._video.sample_aspect_ratio or Fraction(1)
         matrix = frame.colorspace if frame.colorspace in _MATRICES else guess_matrix(frame.height)
         if frame.format.is_rgb or frame.format.has_palette:
@@ -165,7 +165,7 @@ class VideoReader:
 
 
 def _find_turn(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
-    """What the display matrix asks for, to a multiple of 90°: swap the sides, then mirror, then turn upside down."""
+    """The display matrix as three steps, to a multiple of 90°: transpose, then mirror, then flip upside down."""
     data: Any = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return False, False, False

@@ -1,4 +1,4 @@
-"""What the reading, stylizing and writing of videos share: frames, options, and names of files."""
+"""Types shared by reading, stylizing and writing videos: frames, options, file names."""
 
 import re
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ import numpy as np
 
 from fst.errors import UserError
 
-# Numbers of ITU-T H.273, as FFmpeg uses them.
+# Code points of ITU-T H.273, as in FFmpeg.
 BT709, UNTAGGED, BT470BG, BT601 = 1, 2, 5, 6
 LIMITED, FULL = 1, 2
 
-# Containers that hold H.264 (or their own default) and most kinds of sound, and others that are only read.
+# Containers for H.264 (or their own default codec) and most audio codecs; the others are only read.
 WRITABLE_VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".ts", ".flv", ".3gp", ".gif"})
 VIDEO_SUFFIXES = WRITABLE_VIDEO_SUFFIXES - {".gif"} | {
     ".avi",
@@ -34,7 +34,7 @@ _NUMBER = re.compile(r"%0?(\d*)d")
 
 @dataclass(frozen=True)
 class ColorTags:
-    """How the stored numbers become a shown picture: tags of ITU-T H.273, and a pixel's width over its height."""
+    """How stored values are displayed: code points of ITU-T H.273, and the ratio of a pixel's width to its height."""
 
     matrix: int
     full_range: bool = False
@@ -44,13 +44,13 @@ class ColorTags:
 
 
 def guess_matrix(height: int) -> int:
-    """What players take an untagged video for: BT.601 in standard definition, else BT.709."""
+    """What players assume for a video without colour tags: BT.601 in standard definition, else BT.709."""
     return BT601 if height <= 576 else BT709
 
 
 @dataclass
 class Frame:
-    """One picture on its way, with the packets of other streams that lay before it in the file.
+    """A frame, with the packets of other streams that come before it in the file.
 
     `picture` is uint8 `(H, W, 3)` RGB, or `None` where only packets are left; `pts` and `duration` are in units of
     the reader's `time_base`.
@@ -60,11 +60,11 @@ class Frame:
     pts: int = 0
     duration: int = 0
     tags: ColorTags = ColorTags(BT709)
-    packets: list[Any] = field(default_factory=list)  # av.Packet: loaded when the first video comes
+    packets: list[Any] = field(default_factory=list)  # of av.Packet; PyAV is imported with the first video
 
 
 class Reader(Protocol):
-    """Where frames come from; see `VideoReader`."""
+    """A source of frames; see `VideoReader`."""
 
     time_base: Fraction
     rate: Fraction
@@ -80,7 +80,7 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class VideoOptions:
-    """How a video is written; `None` takes what suits the file's suffix.
+    """How a video is written; `None` chooses by the file's suffix.
 
     Attributes:
         codec: FFmpeg's name of a codec or encoder: h264, hevc, vp9, av1, libx264, …
@@ -106,20 +106,20 @@ class VideoOptions:
             raise UserError(f"fps is {self.fps}; it is frames a second, above 0 and up to {_MOST_FPS}")
 
     def given(self) -> list[str]:
-        """The flags of the command line that are not left at their defaults."""
+        """The command-line flags that are set."""
         return [f"--{name.replace('_', '-')}" for name, value in vars(self).items() if value is not None]
 
 
 @dataclass(frozen=True)
 class VideoResult:
-    """What became of a video: how many frames were written, and remarks for the user, a line each."""
+    """The number of frames written, and notes for the user, a line each."""
 
     frames: int
     notes: tuple[str, ...] = ()
 
 
 def is_template(path: Path) -> bool:
-    """Whether the name stands for numbered pictures, as `%05d.png` does."""
+    """Whether the name is a template for numbered pictures, such as `%05d.png`."""
     return _NUMBER.search(path.name) is not None and path.suffix.lower() not in VIDEO_SUFFIXES  # "50%discount.mp4"
 
 
@@ -128,7 +128,7 @@ def frame_path(template: Path, number: int) -> Path:
 
 
 def find_frames(template: Path) -> list[Path]:
-    """The pictures that a template stands for, by their numbers."""
+    """The pictures that match a template, in the order of their numbers."""
     before, after = (re.escape(part) for part in _NUMBER.sub("\0", template.name, count=1).split("\0"))
     name = re.compile(rf"{before}(\d+){after}")
     numbered = [(int(match[1]), path) for path in template.parent.glob("*") if (match := name.fullmatch(path.name))]

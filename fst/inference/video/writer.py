@@ -1,4 +1,4 @@
-"""Writing a video through FFmpeg, beside the streams that are carried over as they are."""
+"""Writes a video with FFmpeg; other streams are copied unchanged."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ from fst.inference.video.types import BT470BG, BT601, FULL, LIMITED, Frame, Read
 
 _RGB = 0  # the "matrix" of RGB itself in ITU-T H.273
 _CODECS = {".webm": "libvpx-vp9", ".gif": "gif"}
-# Encoders with a constant quality (CRF): the default, the worst, and a speed that leaves the processor to the network.
+# Encoders with a constant rate factor: its default, its worst value, and options for speed.
 _QUALITIES: dict[str, tuple[int, int, dict[str, str]]] = {
     "libx264": (20, 51, {"preset": "veryfast"}),
     "libx265": (24, 51, {"preset": "veryfast", "x265-params": "log-level=error"}),
@@ -28,7 +28,7 @@ os.environ.setdefault("SVT_LOG", "1")  # libsvtav1 would fill the terminal
 
 
 class VideoWriter:
-    """Writes pictures, and the other streams' packets, to a video file; `finish` makes it whole.
+    """Writes pictures, and packets of the other streams, to a video file; `finish` completes it.
 
     Args:
         path: its suffix names the container.
@@ -40,7 +40,7 @@ class VideoWriter:
 
     Raises:
         UserError: no such codec or pixel format, one that cannot hold these pictures, or a quality it does not have.
-        OSError: from any method: the disk is full.
+        OSError: any method may raise it, for example if the disk is full.
     """
 
     def __init__(self, path: Path, reader: Reader, options: VideoOptions) -> None:
@@ -60,7 +60,7 @@ class VideoWriter:
     def write(self, frame: Frame, picture: np.ndarray | None) -> None:
         """Append a frame's packets and, in place of its own picture, this one: uint8 `(H, W, 3)` RGB."""
         if picture is not None and self._container is None:
-            self._open(frame, picture)  # only now the size is known
+            self._open(frame, picture)  # the size is known only now
         for packet in frame.packets:
             self._copy(packet)
         if picture is not None:
@@ -72,12 +72,12 @@ class VideoWriter:
             self._encode(image)
 
     def finish(self) -> None:
-        """Write what the encoder still holds, and the end of the file; a frame must have been written."""
+        """Write the frames that the encoder still holds, and the end of the file; at least one frame must be written."""
         self._encode(None)
         self._container.close()
 
     def close(self) -> None:
-        """Let go of the file, finished or not."""
+        """Close the file, finished or not."""
         if self._container is not None:
             with contextlib.suppress(av.FFmpegError):
                 self._container.close()
@@ -95,7 +95,7 @@ class VideoWriter:
         packet.stream = stream
         try:
             self._container.mux_one(packet)
-        except av.ArgumentError:  # its time runs backwards
+        except av.ArgumentError:  # its time stamp runs backwards
             self.damaged += 1
 
     def _open(self, frame: Frame, picture: np.ndarray) -> None:
@@ -131,13 +131,13 @@ class VideoWriter:
             if "preset" in options:
                 return options | {"preset": preset}
         if preset is not None:
-            raise UserError(f"{self._codec.name} knows no --preset; libx264, libx265 and libsvtav1 do")
+            raise UserError(f"{self._codec.name} has no --preset; libx264, libx265 and libsvtav1 have")
         if quality is not None:
-            raise UserError(f"{self._codec.name} knows no --quality; {', '.join(_QUALITIES)} do")
+            raise UserError(f"{self._codec.name} has no --quality; {', '.join(_QUALITIES)} have")
         return {}
 
     def _choose_format(self, picture: np.ndarray, scaled: bool) -> tuple[int, int, str]:
-        """Width, height and pixel format; another size than the picture's only where the input was scaled anyway."""
+        """Width, height and pixel format. The size differs from the picture's only if the input was scaled anyway."""
         height, width = picture.shape[:2]
         known = [known.name for known in self._codec.video_formats or ()] or ["yuv420p"]
         name = self._options.pixel_format or ("pal8" if self._codec.name == "gif" else known[0])
@@ -145,9 +145,9 @@ class VideoWriter:
             pixel_format = av.VideoFormat(name, 16, 16)
         except ValueError as error:
             raise UserError(f"no pixel format '{name}'; try yuv420p or yuv444p") from error
-        # H.264 and H.265 count in pairs of pixels where the colours are stored at half the size.
+        # H.264 and H.265 need even sides if the colours are stored at half the size.
         if self._codec.canonical_name in ("h264", "hevc") and pixel_format.chroma_width() < 16:
-            if scaled:  # a line less, and it plays everywhere
+            if scaled:  # one row or column less, and it plays everywhere
                 width, height = width - width % 2, height - height % 2
             elif (width % 2 or height % 2) and self._options.pixel_format is None:
                 name = "yuv444p"
@@ -160,7 +160,7 @@ class VideoWriter:
         context.color_range = FULL if full_range else LIMITED
         context.color_primaries, context.color_trc = self._tags.primaries, self._tags.transfer
         context.sample_aspect_ratio = self._tags.aspect
-        # A container without variable frame rate fills every unit of time with a frame.
+        # A container without variable frame rate has a frame in each unit of time.
         varies = self._container.format.flags & av.format.Flags.variable_fps.value
         context.time_base = self._reader.time_base if varies else 1 / Fraction(self._reader.rate)
         context.flags |= av.codec.context.Flags.frame_duration.value
@@ -169,7 +169,7 @@ class VideoWriter:
     def _to_frame(self, picture: np.ndarray) -> av.VideoFrame:
         context = self._stream.codec_context
         picture = np.ascontiguousarray(picture[: context.height, : context.width])
-        if context.pix_fmt == "pal8":  # each frame its own 256 colours
+        if context.pix_fmt == "pal8":  # 256 colours of its own for each frame
             image = Image.fromarray(picture).quantize(256)
             palette = np.full((256, 4), 255, np.uint8)  # ARGB
             colors = np.array(image.getpalette(), np.uint8).reshape(-1, 3)
