@@ -1,10 +1,11 @@
-"""Does one loss network order pictures as another does? Prints, layer by layer, the rank correlation of their content
+"""Compares two loss networks: do they rank pictures alike? Prints, for each layer, the rank correlation of their content
 and style distances over many pairs of a photo and a picture made from it.
 
-    python scripts/judge_loss_network.py --judge vgg19.safetensors --photos FOLDER --paintings FOLDER --styles FILE …
+    python scripts/judge_loss_network.py --judge vgg19.safetensors --photos FOLDER --style-images FOLDER --styles FILE …
 
-The pictures of a photo are what each style paints, at several strengths, and the photo blurred, sharpened, noisy and
-in other colours. Style distances are to each of the paintings. Spearman's coefficient, 1 for the same order.
+The pictures made from a photo are its stylized versions, in each style and at several strengths, and the photo blurred,
+sharpened, noisy, in other colours and mirrored. Style distances are to each style image. Spearman's coefficient: 1 for
+the same order.
 """
 
 import argparse
@@ -28,7 +29,7 @@ STRENGTHS = (0.25, 0.5, 1.0)
 
 
 def pictures_of(photo: Tensor, stylizers: list[Stylizer]) -> Iterator[Tensor]:
-    """Of a `(1, 3, H, W)` photo in [0, 1]."""
+    """The pictures made from a `(1, 3, H, W)` photo in [0, 1]."""
     for stylizer, strength in product(stylizers, STRENGTHS):
         yield photo.lerp(stylizer(photo), strength)
     yield v2.functional.gaussian_blur(photo, [9, 9], [2.0, 2.0])
@@ -40,9 +41,9 @@ def pictures_of(photo: Tensor, stylizers: list[Stylizer]) -> Iterator[Tensor]:
 
 @torch.no_grad()
 def distances(
-    network: LossNetwork, photo: Tensor, pictures: list[Tensor], paintings: Mapping[Path, Mapping[str, Tensor]]
+    network: LossNetwork, photo: Tensor, pictures: list[Tensor], style_images: Mapping[Path, Mapping[str, Tensor]]
 ) -> dict[str, list[float]]:
-    """Relative distances by `content/LAYER` and `style/LAYER`, in the order of the pictures (and paintings)."""
+    """Relative distances by `content/LAYER` and `style/LAYER`, in the order of the pictures (and style_images)."""
     target = network(photo)
     found = defaultdict(list)
     for picture in pictures:
@@ -50,7 +51,9 @@ def distances(
         for layer, value in features.items():
             found[f"content/{layer}"].append(float(content_term(value, target[layer])))
             gram = gram_matrix(value)
-            found[f"style/{layer}"] += [float(style_term(gram, painting[layer])) for painting in paintings.values()]
+            found[f"style/{layer}"] += [
+                float(style_term(gram, style_image[layer])) for style_image in style_images.values()
+            ]
     return found
 
 
@@ -59,8 +62,8 @@ def main() -> None:
     parser.add_argument("--network", default="bundled", help="weights of the compact network; default bundled")
     parser.add_argument("--judge", required=True, help="weights of VGG19")
     parser.add_argument("--photos", type=Path, required=True, help="folder of photos")
-    parser.add_argument("--paintings", type=Path, required=True, help="folder of paintings")
-    parser.add_argument("--styles", nargs="+", required=True, help="trained styles that paint the pictures")
+    parser.add_argument("--style-images", type=Path, required=True, help="folder of style_images")
+    parser.add_argument("--styles", nargs="+", required=True, help="trained styles that stylize the photos")
     parser.add_argument("--count", type=int, default=8, help="photos; default 8")
     parser.add_argument("--size", type=int, default=256, help="longer side in pixels; default 256")
     arguments = parser.parse_args()
@@ -70,7 +73,7 @@ def main() -> None:
         "compact": LossNetwork("compact", layers, arguments.network),
         "vgg19": LossNetwork("vgg19", layers, arguments.judge),
     }
-    paths = find_images(arguments.paintings)
+    paths = find_images(arguments.style_images)
     grams: dict[str, dict[Path, dict[str, Tensor]]] = {}
     with torch.no_grad():
         for name, network in networks.items():
@@ -85,7 +88,7 @@ def main() -> None:
             for key, values in distances(network, photo, pictures, grams[name]).items():
                 found[name][key] += values
     pairs = len(found["vgg19"][f"content/{layers[0]}"])
-    print(f"{pairs} pairs of pictures, {pairs * len(paths)} of picture and painting")
+    print(f"{pairs} pairs of pictures, {pairs * len(paths)} of picture and style_image")
     print("| layer | content | style |\n|---|---|---|")
     for layer in layers:
         row = (

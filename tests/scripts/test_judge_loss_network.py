@@ -25,7 +25,7 @@ def test_every_layer_gets_its_row(
     photos: Path, painting: Path, style_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     weights = ["--network", "random", "--judge", "random"]
-    pictures = ["--photos", str(photos), "--paintings", str(painting.parent), "--styles", str(style_file)]
+    pictures = ["--photos", str(photos), "--style-images", str(painting.parent), "--styles", str(style_file)]
     monkeypatch.setattr(sys, "argv", ["judge", *weights, *pictures, "--count", "2", "--size", "32"])
     script.main()
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| relu")]

@@ -72,7 +72,7 @@ class VideoWriter:
             self._encode(image)
 
     def finish(self) -> None:
-        """Write the frames that the encoder still holds, and the end of the file; at least one frame must be written."""
+        """Write the frames that the encoder still holds, and the end of the file; call it after at least one frame."""
         self._encode(None)
         self._container.close()
 
