@@ -1,5 +1,5 @@
-"""Compares two loss networks: do they rank pictures alike? Prints, for each layer, the rank correlation of their content
-and style distances over many pairs of a photo and a picture made from it.
+"""Compares two loss networks: do they rank pictures alike? Prints, for each layer, the rank correlation of their
+content and style distances over many pairs of a photo and a picture made from it.
 
     python scripts/judge_loss_network.py --judge vgg19.safetensors --photos FOLDER --style-images FOLDER --styles FILE …
 
@@ -43,7 +43,7 @@ def pictures_of(photo: Tensor, stylizers: list[Stylizer]) -> Iterator[Tensor]:
 def distances(
     network: LossNetwork, photo: Tensor, pictures: list[Tensor], style_images: Mapping[Path, Mapping[str, Tensor]]
 ) -> dict[str, list[float]]:
-    """Relative distances by `content/LAYER` and `style/LAYER`, in the order of the pictures (and style_images)."""
+    """Relative distances by `content/LAYER` and `style/LAYER`, in the order of the pictures (and style images)."""
     target = network(photo)
     found = defaultdict(list)
     for picture in pictures:
@@ -51,9 +51,7 @@ def distances(
         for layer, value in features.items():
             found[f"content/{layer}"].append(float(content_term(value, target[layer])))
             gram = gram_matrix(value)
-            found[f"style/{layer}"] += [
-                float(style_term(gram, style_image[layer])) for style_image in style_images.values()
-            ]
+            found[f"style/{layer}"] += [float(style_term(gram, grams[layer])) for grams in style_images.values()]
     return found
 
 
@@ -62,7 +60,7 @@ def main() -> None:
     parser.add_argument("--network", default="bundled", help="weights of the compact network; default bundled")
     parser.add_argument("--judge", required=True, help="weights of VGG19")
     parser.add_argument("--photos", type=Path, required=True, help="folder of photos")
-    parser.add_argument("--style-images", type=Path, required=True, help="folder of style_images")
+    parser.add_argument("--style-images", type=Path, required=True, help="folder of style images")
     parser.add_argument("--styles", nargs="+", required=True, help="trained styles that stylize the photos")
     parser.add_argument("--count", type=int, default=8, help="photos; default 8")
     parser.add_argument("--size", type=int, default=256, help="longer side in pixels; default 256")
@@ -88,7 +86,7 @@ def main() -> None:
             for key, values in distances(network, photo, pictures, grams[name]).items():
                 found[name][key] += values
     pairs = len(found["vgg19"][f"content/{layers[0]}"])
-    print(f"{pairs} pairs of pictures, {pairs * len(paths)} of picture and style_image")
+    print(f"{pairs} pairs of pictures, {pairs * len(paths)} of picture and style image")
     print("| layer | content | style |\n|---|---|---|")
     for layer in layers:
         row = (
