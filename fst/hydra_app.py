@@ -60,7 +60,7 @@ def run_application(application: Application, arguments: list[str], job: Job, qu
     Args:
         application: one of fst's.
         job: called with the configuration and the run's folder; returns the text to print at the end.
-        quiet: for all but one of the processes that do the same run: do not write or print.
+        quiet: write and print nothing; set in all but one of the processes that share a run.
 
     Raises:
         UserError: a mistake in the configuration; found before anything starts and any folder is made.
@@ -87,7 +87,7 @@ def read_arguments(application: Application, arguments: list[str]) -> Namespace:
     options = parser.parse_intermixed_args(arguments)
     if options.config_path or options.config_name:
         refuse("--config-path and --config-name are not for fst; --config-dir adds a folder of your own files")
-    # Hydra's own parser takes overrides only in one row.
+    # Hydra's parser needs all overrides side by side, so options and overrides are kept apart here.
     folder = options.config_dir
     options.flags = [
         argument
@@ -96,7 +96,7 @@ def read_arguments(application: Application, arguments: list[str]) -> Namespace:
     ]
     options.overrides = [_expand_glob(override) for override in options.overrides]
     for override in options.overrides:
-        _refuse_nothing(override)
+        _refuse_empty(override)
     if folder is not None:  # as an override, so that configurations composed within a run have it as well
         if not Path(folder).is_dir():
             raise UserError(f"--config-dir {show(folder)}: no such folder")
@@ -105,7 +105,7 @@ def read_arguments(application: Application, arguments: list[str]) -> Namespace:
 
 
 def show_configuration(application: Application, options: Namespace) -> bool:
-    """Print what options such as --help and --cfg ask for; returns whether there was one, and nothing is to be run.
+    """Print what options such as --help and --cfg ask for; returns whether there was one; then nothing is run.
 
     Raises:
         UserError: the configuration cannot be composed.
@@ -141,7 +141,7 @@ def composing(application: Application) -> Iterator[None]:
 
 
 def compose_config(application: Application, overrides: list[str]) -> DictConfig:
-    """A configuration without Hydra's own part, to which `${hydra:…}` in it refers."""
+    """Compose a configuration. Hydra's own node is left out, but set globally, so that `${hydra:…}` can be resolved."""
     config = compose(application.command, overrides, return_hydra_config=True)
     HydraConfig.instance().set_config(config)
     return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
@@ -179,7 +179,7 @@ def check_config(application: Application, config: DictConfig) -> None:
 
 
 def _jobs(options: Namespace) -> Iterator[list[str]]:
-    """The overrides of a run, or of enough jobs of a sweep to have each value once."""
+    """The overrides of a run, or of as few jobs of a sweep as contain each value at least once."""
     if not options.multirun and "hydra.mode=MULTIRUN" not in options.overrides:
         yield options.overrides
         return
@@ -188,7 +188,7 @@ def _jobs(options: Namespace) -> Iterator[list[str]]:
     for override in parser.parse_overrides(options.overrides):
         if not override.is_sweep_override():
             values.append([override.input_line or ""])
-        elif override.is_discrete_sweep():  # a range is for sweepers that draw from it
+        elif override.is_discrete_sweep():  # interval(a, b) has no list of values: it is for sweepers that sample
             key = override.get_key_element()
             values.append([f"{key}={value}" for value in override.sweep_string_iterator()])
     first = [choices[0] for choices in values]
@@ -242,7 +242,7 @@ def _run_job(
     hydra_config = HydraConfig.get()
     overrides = list(hydra_config.overrides.task)
     sweeping = hydra_config.mode == RunMode.MULTIRUN
-    again = overrides if sweeping else arguments  # what Lightning starts its other processes (trainer=ddp) with
+    again = overrides if sweeping else arguments  # with trainer=ddp, Lightning starts the other processes with these
     try:
         check_config(application, config)
         with _command_line(application.command, *again):
@@ -291,8 +291,9 @@ def config_error(application: Application, error: Exception) -> UserError:
     return UserError(show(text, 200))
 
 
-def _refuse_nothing(override: str) -> None:
-    """Refuse `GROUP=null`, for which Hydra would not list the choices, and `KEY={}`, which would change nothing.
+def _refuse_empty(override: str) -> None:
+    """Refuse a choice of a group that is empty, `null`, a boolean or a number, for which Hydra would not list the
+    choices, and `KEY={}`, which would change nothing.
 
     Raises:
         UserError: the override is one of these.
@@ -322,5 +323,5 @@ def _expand_glob(argument: str) -> str:
 
 
 def quote(value: object) -> str:
-    """A value in quotes for Hydra's grammar: commas and braces in it have no meaning."""
+    """A value in quotes for Hydra's grammar: commas and braces in it are taken literally."""
     return "'" + str(value).replace("'", "\\'") + "'"

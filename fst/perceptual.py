@@ -18,7 +18,8 @@ _TINY = 1e-12  # keeps the relative terms finite where all features are zero
 class _Gram(torch.autograd.Function):
     """`F Fᵀ / (C·H·W)` with a faster backward than autograd's: one product of the features with `dG + dGᵀ`.
 
-    It computes in the features' own number format and in channels-last memory, and keeps the features only.
+    The forward pass multiplies in float32, the backward pass in the features' dtype. Both read channels-last memory;
+    only the features are kept for the backward pass.
     """
 
     @staticmethod
@@ -51,7 +52,7 @@ def content_term(features: Tensor, target: Tensor, convention: str = "relative")
 
     `relative`: `‖F−P‖² / ‖P‖²`; `johnson`: mean squared error (eq. 2); `gatys`: `½ Σ (F−P)²` (Gatys et al., eq. 1).
     """
-    squared = (features - target).float().square()  # sums in float32, differences in what the features are
+    squared = (features - target).float().square()  # the difference in the features' dtype, squares and sums in float32
     if convention == "johnson":
         return squared.mean()
     squared = squared.sum((1, 2, 3))
@@ -64,8 +65,8 @@ def style_term(gram: Tensor, target: Tensor, convention: str = "relative") -> Te
     """Distance of `(B, C, C)` Gram matrices from the style image's `(1, C, C)`, a scalar averaged over the batch.
 
     `relative`: `‖G−A‖² / ‖A‖²`; `johnson`: `‖G−A‖²` (eq. 4); `gatys`: `Σ (G'−A')² / (4 N² M²)` with `G' = F Fᵀ`
-    (Gatys et al., eq. 4), which for Gram matrices divided by C·H·W is `‖G−A‖² / 4`. Unlike the paper's own form, it
-    allows two pictures of different sizes.
+    (Gatys et al., eq. 4), which for Gram matrices divided by C·H·W is `‖G−A‖² / 4`. Unlike the paper's form,
+    this one also works for two pictures of different sizes.
     """
     squared = (gram - target).square().sum((1, 2))
     if convention == "relative":
@@ -138,7 +139,7 @@ class PerceptualLoss(nn.Module):
             size, or weighted `sum`.
 
     Raises:
-        UserError: unknown convention or reduction, a negative weight, or a layer set without weight.
+        UserError: unknown convention or reduction, or a negative weight.
     """
 
     def __init__(
@@ -167,7 +168,7 @@ class PerceptualLoss(nn.Module):
 
     @torch.no_grad()
     def content_targets(self, content: Tensor) -> dict[str, Tensor]:
-        """Features of the content images at the content layers, without a graph."""
+        """Features of the content images at the content layers, without gradients."""
         return self.loss_network(content, self.content_layers)
 
     def forward(self, stylized: Tensor, content_targets: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Pictures and style files made on the spot, and the lab's real weights and photos where they are there."""
+"""Pictures and style files made on the spot, and real weights and photos where there are any."""
 
 import os
 import sys
@@ -21,15 +21,17 @@ from fst.style_file import StyleInfo, save_style
 # pytest's capture, which stood in place of stderr when it was made.
 absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
-LAB = Path(os.environ.get("FST_LAB", Path(__file__).resolve().parents[2] / "shared"))
+REAL_FILES = Path(os.environ.get("FST_REAL_FILES", Path(__file__).resolve().parents[2] / "shared"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if LAB.is_dir():
+    if REAL_FILES.is_dir():
         return
     for item in items:
-        if item.get_closest_marker("lab"):
-            item.add_marker(pytest.mark.skip(reason=f"no lab files at {LAB}; FST_LAB=FOLDER names them"))
+        if item.get_closest_marker("real"):
+            item.add_marker(
+                pytest.mark.skip(reason=f"no real weights and photos at {REAL_FILES}; FST_REAL_FILES=FOLDER names them")
+            )
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -42,8 +44,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def lab() -> Path:
-    return LAB
+def real_files() -> Path:
+    return REAL_FILES
 
 
 def make_picture(width: int, height: int, seed: int = 0) -> Image.Image:

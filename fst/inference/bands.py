@@ -193,8 +193,12 @@ class _LayerRunner:
             return self._add(source, inner)
         if isinstance(layer, InstanceNorm):
             source.normalise(layer)
+        elif isinstance(layer, nn.ReLU):
+            source.pending.append(F.relu)  # not in place: the rows may be read again
+        elif isinstance(layer, nn.BatchNorm2d):
+            source.pending.append(layer)
         else:
-            source.pending.append(F.relu if isinstance(layer, nn.ReLU) else layer)
+            raise TypeError(f"{type(layer).__name__} is not known to work in bands of rows")
         return source
 
     def bands(self, layer: nn.Module, source: Any, dtype: torch.dtype) -> Iterator[tuple[int, Tensor]]:

@@ -49,7 +49,7 @@ class Stylizer:
         size: longer side in pixels to stylize at; `None` keeps the picture's own. Smaller gives broader strokes.
         strength: from 0 (the picture as it is) to 1 (the stylized picture).
         keep_colors: take only the luminance from the style.
-        stroke: size of the brush: the picture is stylized at 1/`stroke` of its size and scaled back.
+        stroke: breadth of the brush strokes: the picture is stylized at 1/`stroke` of its size and scaled back.
         memory: the most that this process may take of the host's memory, in GiB; `None` takes what is free. A
             picture that needs more, or more than a CUDA device has free, is stylized in bands: the same result, slower.
         backend: what runs the network: `torch`, `compile`, `openvino` or `onnxruntime`, see `open_backend`.
@@ -91,11 +91,11 @@ class Stylizer:
         self._memory_needs = [memory_need(network) for network in self.networks]
         self._memory_limit = None if memory is None else round(memory * 2**30)
         self._dtype = fast_dtype(self.device)
-        self._lock = Lock()  # held by a picture that takes most of the memory
+        self._lock = Lock()  # held while a picture takes most of the memory
 
     @property
     def at_once(self) -> int:
-        """How many threads should call it at the same time, which is safe; they share PyTorch's threads."""
+        """How many threads should call this object at the same time, which is safe; they share PyTorch's threads."""
         threads = torch.get_num_threads() if self.device.type == "cpu" else 1
         return min(2, threads) if all(backend.name == "torch" for backend in self.backends) else 1
 
@@ -118,7 +118,7 @@ class Stylizer:
         needed = new_width * new_height * _STYLIZED + max(need.in_bands(net_width) for need in self._memory_needs)
         needed += net_width * net_height * 3 * len(self.networks)
         if (new_width, new_height) != (width, height):
-            needed += (width + new_width) * height * _STORED  # PIL scales along the rows first
+            needed += (width + new_width) * height * _STORED  # PIL does the scaling along the rows first
         if self.stroke != 1:
             needed += (net_width * _STYLIZED + new_width * _STORED) * net_height
         read = width * height * (_STORED if is_read else _READ)
@@ -129,14 +129,14 @@ class Stylizer:
 
         Args:
             image: a PIL image of any mode, turned upright by its EXIF orientation; a uint8 `(H, W, 3)` array; or a
-                `(B, 3, H, W)` float tensor in [0, 1], which is always stylized at once, whatever memory it takes.
+                `(B, 3, H, W)` float tensor in [0, 1], always stylized in one piece, whatever memory that takes.
             mask: white where the picture is to be stylized, black where not, grey for a mixture; of any size.
 
         Returns:
             The same kind. A PIL image with transparency keeps it; a tensor stays on its device.
 
         Raises:
-            UserError: not one of these, or less than 16 pixels a side.
+            UserError: not one of these, values outside [0, 1], or fewer than 16 pixels a side (divided by `stroke`).
             RunError: too large for the memory.
         """
         if isinstance(image, Image.Image):
@@ -149,14 +149,14 @@ class Stylizer:
             if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point() or not image.numel():
                 raise UserError(f"a tensor must be float (B, 3, H, W), this is {image.dtype} {tuple(image.shape)}")
             least, most = torch.stack(image.detach()[..., ::_SAMPLE, ::_SAMPLE].aminmax()).tolist()
-            if not (least > -0.5 and most < 1.5):  # resizing may leave [0, 1], by less than this
+            if not (least > -0.5 and most < 1.5):  # resizing can overshoot [0, 1], by less than this
                 raise UserError(f"a tensor's values go from 0 to 1, these from {least:.3g} to {most:.3g}")
             return self._stylize_tensor(image.to(self.device), mask).to(image.device, image.dtype)
         raise UserError(f"cannot stylize a {type(image).__name__}; give a PIL image, a uint8 array or a float tensor")
 
     @torch.inference_mode()
     def _stylize_array(self, array: np.ndarray, mask: Image.Image | None) -> np.ndarray:
-        if self.stroke != 1 or self.size not in (None, max(array.shape)):  # PIL scales
+        if self.stroke != 1 or self.size not in (None, max(array.shape)):  # PIL does the scaling
             return np.asarray(self._stylize_pil(Image.fromarray(array), mask))
         content = torch.from_numpy(np.require(array, requirements=["C", "W"]))[None]
         return self._finish_pixels(self._stylize_pixels(content), content, mask)[0].numpy()
@@ -198,7 +198,7 @@ class Stylizer:
         return max(1, round(side / self.stroke))
 
     def _stylize_pixels(self, pixels: Tensor) -> Tensor:
-        """uint8 `(1, H, W, 3)` on the CPU to the same: at once if the memory suffices, or else in bands."""
+        """Stylize uint8 `(1, H, W, 3)` on the CPU, in one piece if the memory suffices, else in bands."""
         height, width = pixels.shape[1:3]
         needed = max(need.at_once(height, width) for need in self._memory_needs)
         finishing = height * width * _FINISHED

@@ -1,4 +1,4 @@
-"""The layers of the transform networks. Some have a faster form of the same result beside the plain one.
+"""The layers of the transform networks. Some have a plain form and a faster one with the same result.
 
 The fast forms are for PyTorch; `fst.networks.transform.plain_form` gives a network without them, for export and for
 comparison.
@@ -17,7 +17,7 @@ class InstanceNorm(nn.InstanceNorm2d):
     plain ones. Batch normalisation of a single picture is the same arithmetic and keeps the layout.
     """
 
-    plain = False  # see `plain_form`
+    plain = False  # set by `plain_form`
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, affine=True)
@@ -52,8 +52,8 @@ class UpsampleConv(ReflectConv):
     """Nearest-neighbour upsampling by two, then a 3×3 convolution (Odena et al. 2016).
 
     The fast form convolves before it upsamples. After upsampling, each window of 3×3 pixels covers only 2×2 different
-    values, so the weights that meet the same value are added up first. That leaves one 2×2 kernel for each of the 2×2
-    output pixels of an input pixel: 16 products in place of 36. Reflection padding of the upsampled picture equals
+    values, so the weights that multiply the same value are added up first. That leaves one 2×2 kernel for each of the
+    2×2 output pixels of an input pixel: 16 products in place of 36. Reflection padding of the upsampled picture equals
     replication padding of the small one.
     """
 
@@ -69,7 +69,7 @@ class UpsampleConv(ReflectConv):
         height, width = input.shape[-2:]
         x = torch.cat([input[:, :, :1], input, input[:, :, -1:]], 2)
         x = torch.cat([x[:, :, :, :1], x, x[:, :, :, -1:]], 3)  # B, in, H+2, W+2
-        kernels = _merge_taps(_merge_taps(self.weight, 2), 4).flatten(0, 2)  # 2 columns · 2 rows · out, in, 2, 2
+        kernels = _merge_weights(_merge_weights(self.weight, 2), 4).flatten(0, 2)  # 2 columns · 2 rows · out, in, 2, 2
         y = F.conv2d(x, kernels, self.bias.repeat(4))  # B, 2 columns · 2 rows · out, H+1, W+1
         # Output pixel (2 i + r, 2 j + s) is the result of kernel (r, s) at position (i + r, j + s).
         y = rearrange(y, "b (s r c) h w -> r s b h w c", r=2, s=2)
@@ -77,7 +77,7 @@ class UpsampleConv(ReflectConv):
         return rearrange(torch.stack(rows, dim=2), "b h r w s c -> b c (h r) (w s)")
 
 
-def _merge_taps(weight: Tensor, dim: int) -> Tensor:
+def _merge_weights(weight: Tensor, dim: int) -> Tensor:
     """Three taps along `dim` as two taps for each of two neighbouring output pixels, in a new first dimension."""
     first, second, third = weight.unbind(dim)
     even, odd = (first, second + third), (first + second, third)
@@ -89,7 +89,7 @@ class OutputConv(ReflectConv):
 
     A CPU computes many output channels at a time, and three leave most of it idle. The fast form treats each cell of
     2×2 pixels as one position with four times the channels: the k×k kernel becomes a (k+1)/2 × (k+1)/2 kernel with 12
-    output channels. It needs up to a quarter more products and takes half the time. The picture's sides must be even.
+    output channels. With a 9×9 kernel it needs 23% more products and takes half the time. The sides must be even.
     """
 
     plain = False
@@ -107,7 +107,7 @@ class OutputConv(ReflectConv):
 
 
 class SubpixelConv(ReflectConv):
-    """The last convolution before a pixel-shuffle (Shi et al. 2016); equal features give a picture of one colour.
+    """The last convolution before a pixel-shuffle (Shi et al. 2016): a constant input gives one colour.
 
     Without a constraint such kernels learn a grid of cells, because a style loss rewards it (the checkerboard of Odena
     et al. 2016). Here the weights of every pixel of a cell add up to the same sum: what a kernel has more than the mean

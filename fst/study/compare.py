@@ -45,7 +45,7 @@ JUDGE = "vgg19"  # the loss network that measures all pictures
 
 
 def run_cell(config: DictConfig, cell: Cell) -> str:
-    """Do a cell that is not done yet. If it fails, the page says so, and the other cells are done all the same."""
+    """Make and measure the picture of a cell, unless that is done. A failure is stored; other cells go on."""
     folder = cell_folder(config, cell)
     if (folder / "cell.json").exists():
         return f"{cell.name}: done before"
@@ -58,7 +58,7 @@ def run_cell(config: DictConfig, cell: Cell) -> str:
         if cell.gradients:
             document["gradient_difference"] = gradient_difference(slow_config(config, cell), picture)
     except Interrupted as stop:
-        raise KeyboardInterrupt from stop  # all cells stop; the same command continues
+        raise KeyboardInterrupt from stop  # stops all cells; the same command continues them
     except Exception as error:
         reason = str(find_cause(error) or f"{type(error).__name__}: {error}")
         write_atomically(folder / "failed.json", json.dumps(document | {"failed": reason}).encode())
@@ -122,7 +122,7 @@ def measure(config: DictConfig, picture: torch.Tensor) -> dict[str, dict[str, fl
 
 def gradient_difference(config: DictConfig, picture: torch.Tensor) -> float:
     """Relative difference of the gradients of a joint backward pass and of separate ones, for content and for style:
-    `‖joint − separate‖ / ‖joint‖`.
+    `‖joint − separate‖ / ‖joint‖`. In exact arithmetic it would be 0.
 
     Args:
         config: of `fst optimize`.
@@ -142,7 +142,7 @@ def gradient_difference(config: DictConfig, picture: torch.Tensor) -> float:
 
 
 def read_result(cell: Cell, folder: Path) -> dict[str, Any]:
-    """The result of a cell: its numbers, or `failed` with the reason. `folder` is where it lies."""
+    """The result of a cell: its numbers, or `failed` with the reason. `folder` is the cell's."""
     path = next((folder / name for name in ("cell.json", "failed.json") if (folder / name).exists()), None)
     document = json.loads(path.read_text()) if path else {"cell": dataclasses.asdict(cell), "failed": "not done"}
     return document | {"folder": str(folder)}
@@ -160,7 +160,7 @@ def _plan(options: Namespace) -> tuple[DictConfig, dict[Cell, Path]]:
 
 
 def _as_list(argument: str) -> str:
-    """`layers=a,b` as `layer_sets=[a,b]`: for Hydra `layers` is a group, with one choice."""
+    """`layers=a,b` as `layer_sets=[a,b]`: to Hydra, `layers` is a group, which takes one choice."""
     key, _, value = argument.partition("=")
     return f"layer_sets=[{value.strip('[]')}]" if key == "layers" else argument
 
@@ -169,7 +169,7 @@ def main(arguments: list[str]) -> None:
     """`fst compare`.
 
     Raises:
-        UserError: something in the configuration cannot be.
+        UserError: a mistake in the configuration.
         RunError: a cell failed; the others are done.
     """
     own = any(argument.startswith("layers=") for argument in arguments)

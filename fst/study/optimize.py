@@ -45,7 +45,7 @@ from fst.values import Count, Device, Name, Picture, Rate, Seed, Side, Task, Tex
 
 log = logging.getLogger(__name__)
 
-_FREE = ("steps", "every", "name", "device", "logger", "ckpt_path")  # may differ when a run is resumed
+_MAY_DIFFER = ("steps", "every", "name", "device", "logger", "ckpt_path")  # may differ when a run is resumed
 PRECISIONS = ("float32", "auto")
 
 
@@ -186,7 +186,7 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     if config.task != "reconstruct":
         files["style.image"] = find_style_image(config.style.image)
     known = {key: fingerprint(path) for key, path in files.items() if path.is_file()}
-    return flat_settings(plain, _FREE) | known
+    return flat_settings(plain, _MAY_DIFFER) | known
 
 
 def _read_state(config: DictConfig, settings: dict[str, Any]) -> dict[str, Any]:

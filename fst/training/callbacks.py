@@ -114,7 +114,7 @@ class ImageLogger(pl.Callback):
                 logger.log_image("val/stylized", np.asarray(image), trainer.global_step)
 
 
-class WholeCheckpoints(CheckpointIO):
+class AtomicCheckpoints(CheckpointIO):
     """Lets Lightning read and write checkpoints with `fst.checkpoints`."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
@@ -134,8 +134,8 @@ class GracefulStop(pl.Callback):
 
     A checkpoint, with the run's `record`, is saved every `save_every` steps and before each validation. On SIGINT or
     SIGTERM the current step is finished, saved, and the run stops; a validation stops after its current batch. A
-    second signal stops at once. A loss that is NaN or infinite stops the run within `check_every` steps. Neither it
-    nor weights that are NaN or infinite are ever saved.
+    second signal stops at once. A loss that is NaN or infinite stops the run within `check_every` steps. No
+    checkpoint is saved after such a loss, or with weights that are NaN or infinite.
     """
 
     def __init__(
@@ -143,9 +143,9 @@ class GracefulStop(pl.Callback):
     ) -> None:
         self._checkpoint, self._record = checkpoint, record
         self._save_every, self._validate_every, self._check_every = save_every, validate_every, check_every
-        self.request = StopRequest()  # entered by `train`: Lightning restores the handlers that it found
+        self.request = StopRequest()  # `train` enters it before Lightning starts, which restores the handlers it found
         self._step = self._saved = 0
-        self._finite: Tensor | None = None  # whether every loss so far was; on the device
+        self._finite: Tensor | None = None  # whether all losses so far were finite; on the device
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Lightning's own handler raises SystemExit at the next batch, and broadcasts from within the handler.
@@ -164,7 +164,7 @@ class GracefulStop(pl.Callback):
         if step == self._step:
             return  # gradients are being accumulated: a run cannot resume from here
         self._step = step
-        check = step % self._check_every == 0  # these are the steps that wait for the device and for other processes
+        check = step % self._check_every == 0  # only these steps wait for the device and other processes
         if check:
             self._require_finite(trainer, self._finite)
         stop = (check or trainer.world_size == 1) and self._is_stopped(trainer)

@@ -20,9 +20,8 @@ log = logging.getLogger(__name__)
 
 # Keys that may differ when a run is resumed, because they do not decide what is learned. The length does, since the
 # learning rate depends on it; the style file's history records it.
-_FREE = (
+_MAY_DIFFER = (
     "trainer.max_steps",
-    "trainer.max_time",
     "trainer.accelerator",
     "trainer.devices",
     "trainer.num_nodes",
@@ -30,7 +29,6 @@ _FREE = (
     "trainer.benchmark",
     "trainer.log_every_n_steps",
     "trainer.limit_val_batches",
-    "trainer.profiler",
     "data.workers",
     "logger",
     "name",
@@ -102,7 +100,7 @@ def _history_of(style: str) -> tuple[Run, ...]:
 def _settings(config: DictConfig, data: pl.LightningDataModule, precision: Any) -> dict[str, Any]:
     """Settings by dotted key; files and folders are represented by their fingerprints."""
     plain: Any = OmegaConf.to_container(config, resolve=True)
-    found = flat_settings(plain, _FREE)
+    found = flat_settings(plain, _MAY_DIFFER)
     files = {
         "style.image": find_style_image(config.style.image),
         "loss_network.weights": Path(config.loss_network.weights),

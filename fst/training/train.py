@@ -29,7 +29,7 @@ from fst.rules import teacher_config, trains_teacher
 from fst.schemas import TRAIN
 from fst.signals import Interrupted
 from fst.style_file import BUNDLED, STYLE_SUFFIX, StyleInfo, find_style, load_style, save_style
-from fst.training.callbacks import GracefulStop, ImageLogger, ProgressBar, WholeCheckpoints
+from fst.training.callbacks import AtomicCheckpoints, GracefulStop, ImageLogger, ProgressBar
 from fst.training.curves import Curves
 from fst.training.data.crops import CropDataModule
 from fst.training.module import StyleTransferModule, build_loss, read_style_image
@@ -176,7 +176,7 @@ def _build_trainer(config: DictConfig, folder: Path, style_image: Tensor) -> pl.
         precision=precision,
         callbacks=callbacks,
         logger=logger and Curves(logger),
-        plugins=WholeCheckpoints(),
+        plugins=AtomicCheckpoints(),
         enable_checkpointing=False,  # GracefulStop saves checkpoints
         default_root_dir=folder,
         max_epochs=-1,  # the stream of photos has no end: steps are counted

@@ -52,15 +52,15 @@ print("torch._dynamo" in sys.modules)
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "False"
 
 
-@pytest.mark.lab
+@pytest.mark.real
 @pytest.mark.parametrize("path", STYLES, ids=lambda path: path.stem)
-def test_style_error_falls_and_no_spot_is_dead(path: Path, lab: Path) -> None:
-    network = LossNetwork("vgg19", JOHNSON, str(lab / "weights/vgg19_features.safetensors"))
+def test_style_error_falls_and_no_spot_is_dead(path: Path, real_files: Path) -> None:
+    network = LossNetwork("vgg19", JOHNSON, str(real_files / "weights/vgg19_features.safetensors"))
     painting = read_info(path).style_image or path.stem
-    style_image = read_tensor(lab / "styles" / f"{painting}.jpg", 512)
+    style_image = read_tensor(real_files / "styles" / f"{painting}.jpg", 512)
     loss = PerceptualLoss(network, style_image, {"relu2_2": 1.0}, JOHNSON, LossWeights())
     stylizer = Stylizer(path, device="cpu")
-    for photo in find_images(lab / "photos/val")[:3]:
+    for photo in find_images(real_files / "photos/val")[:3]:
         content = read_tensor(photo, 512)
         stylized = stylizer(content)
         with torch.no_grad():

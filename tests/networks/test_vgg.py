@@ -208,12 +208,12 @@ def test_no_network_and_no_cached_file_is_one_line(monkeypatch: pytest.MonkeyPat
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.lab
-def test_the_labs_weights(lab: Path) -> None:
+@pytest.mark.real
+def test_the_labs_weights(real_files: Path) -> None:
     layers = [layer.name for layer in layer_table("vgg19") if layer.kind == "relu"]
-    network = LossNetwork("vgg19", layers, str(lab / "weights/vgg19_features.safetensors"))
+    network = LossNetwork("vgg19", layers, str(real_files / "weights/vgg19_features.safetensors"))
     assert all(features.isfinite().all() for features in network(torch.rand(1, 3, 64, 64)).values())
-    short = str(lab / "weights/vgg16_features_to_relu3_3.safetensors")
+    short = str(real_files / "weights/vgg16_features_to_relu3_3.safetensors")
     LossNetwork("vgg16", ["relu3_3"], short)
     with pytest.raises(UserError, match="only as far as relu3_3"):
         LossNetwork("vgg16", ["relu4_3"], short)
@@ -238,10 +238,10 @@ def test_the_bundled_compact_network_is_small_and_credits_its_teacher() -> None:
         assert "Visual Geometry Group, Oxford, CC BY 4.0" in file.metadata()["fst"]
 
 
-@pytest.mark.lab
-def test_the_compact_network_sees_styles_as_vgg19_does(lab: Path) -> None:
-    pictures = [read_tensor(path, 256) for path in find_images(lab / "styles")]
-    weights = {"compact": "bundled", "vgg19": str(lab / "weights/vgg19_features.safetensors")}
+@pytest.mark.real
+def test_the_compact_network_sees_styles_as_vgg19_does(real_files: Path) -> None:
+    pictures = [read_tensor(path, 256) for path in find_images(real_files / "styles")]
+    weights = {"compact": "bundled", "vgg19": str(real_files / "weights/vgg19_features.safetensors")}
     for layer in JOHNSON:
         found = {}
         for name, source in weights.items():

@@ -181,7 +181,7 @@ STARTS = "[{name: a, layers: gatys, style_weight: 15}, {name: b, layers: gatys, 
 RECIPES = "[{name: a, role: five, layers: gatys}, {name: b, role: sixteen, layers: novak_all}]"
 
 
-@pytest.mark.lab
+@pytest.mark.real
 @pytest.mark.parametrize(
     ("study", "options"),
     [
@@ -191,10 +191,10 @@ RECIPES = "[{name: a, role: five, layers: gatys}, {name: b, role: sixteen, layer
     ],
 )
 def test_the_sources_claims_hold_on_real_weights(
-    study: str, options: list[str], lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study: str, options: list[str], real_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    photo, painting = lab / "photos/val/022_kodak_kodim23.jpg", lab / "styles/starry_night.jpg"
-    weights = f"weights.vgg19={lab / 'weights/vgg19_features.safetensors'}"
+    photo, painting = real_files / "photos/val/022_kodak_kodim23.jpg", real_files / "styles/starry_night.jpg"
+    weights = f"weights.vgg19={real_files / 'weights/vgg19_features.safetensors'}"
     main([f"study={study}", f"content={photo}", f"style.image={painting}", "style.size=96", weights, *options])
     assert numbers(study)["verdict"].startswith("The claim holds")
