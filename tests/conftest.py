@@ -29,9 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     for item in items:
         if item.get_closest_marker("real"):
-            item.add_marker(
-                pytest.mark.skip(reason=f"no real weights and photos at {REAL_FILES}; FST_REAL_FILES=FOLDER names them")
-            )
+            item.add_marker(pytest.mark.skip(reason=f"no real weights and photos at {REAL_FILES} (FST_REAL_FILES)"))
 
 
 @pytest.fixture(scope="session", autouse=True)

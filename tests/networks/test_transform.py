@@ -115,7 +115,7 @@ def test_the_plain_form_gives_the_same(arguments: dict, monkeypatch: pytest.Monk
     def refused(*_: object, **__: object) -> None:
         raise AssertionError("not plain")
 
-    monkeypatch.setattr("fst.networks.layers._merge_taps", refused)
+    monkeypatch.setattr("fst.networks.layers._merge_weights", refused)
     monkeypatch.setattr(F, "batch_norm", refused)
     if arguments["architecture"] == "johnson":  # the other shuffles by design
         monkeypatch.setattr(F, "pixel_shuffle", refused)

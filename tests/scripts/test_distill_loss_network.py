@@ -1,4 +1,4 @@
-"""The pieces of the distillation that have a right answer; what it makes is judged by the real VGG19 (marked lab)."""
+"""The pieces of the distillation that have a right answer; what it makes is judged by the real VGG19 (marker real)."""
 
 import sys
 from pathlib import Path

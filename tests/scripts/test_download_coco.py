@@ -90,7 +90,7 @@ def test_without_a_server_the_part_stays(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "val2017.zip").write_bytes(b"begun")
     failed = type("Failed", (), {"returncode": 7})
     monkeypatch.setattr(download_coco.subprocess, "run", lambda command: failed)
-    with pytest.raises(RunError, match="resumes the download"):
+    with pytest.raises(RunError, match="the same command continues"):
         download_coco.download("val2017", tmp_path)
     assert (tmp_path / "val2017.zip").read_bytes() == b"begun"
 
