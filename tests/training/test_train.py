@@ -385,7 +385,7 @@ def test_a_sweep_in_several_processes_does_its_other_runs_when_one_fails(small: 
     Path("damaged").mkdir()
     Path("damaged/a.jpg").write_text("no picture")
     roots = "data.val_root=damaged,null"
-    process = start(["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", *small, roots])
+    process = start(["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", *small, "data.workers=1", roots])
     printed, errors = process.communicate(timeout=240)
     assert process.returncode == 2, errors
     assert "none of the validation pictures can be read" in errors

@@ -6,6 +6,7 @@ import itertools
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Hashable, Iterator
 from typing import Any
 
@@ -69,6 +70,8 @@ class CropDataModule(pl.LightningDataModule):
             num_workers=self.workers,
             worker_init_fn=functools.partial(_start_worker, process_ids),
             persistent_workers=self.workers > 0,
+            # In the processes of a sweep joblib has changed the default, to one that cannot start workers.
+            multiprocessing_context="fork" if self.workers and sys.platform == "linux" else None,
             pin_memory=torch.cuda.is_available(),
             **options,
         )
