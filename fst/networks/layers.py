@@ -39,6 +39,11 @@ def reflect(images: Tensor, amount: int) -> Tensor:
         return F.pad(images, (amount, amount, amount, amount), mode="reflect")
 
 
+def _channels_last(images: Tensor) -> Tensor:
+    """`(B, C, H, W)` as `(B, H, W, C)`. A rearrangement that begins here has a channels-last gradient."""
+    return images.permute(0, 2, 3, 1)
+
+
 class ReflectConv(nn.Conv2d):
     """A convolution with reflection padding, which keeps the size before its stride; zeros would darken the border."""
 
@@ -72,7 +77,7 @@ class UpsampleConv(ReflectConv):
         kernels = _merge_weights(_merge_weights(self.weight, 2), 4).flatten(0, 2)  # 2 columns · 2 rows · out, in, 2, 2
         y = F.conv2d(x, kernels, self.bias.repeat(4))  # B, 2 columns · 2 rows · out, H+1, W+1
         # Output pixel (2 i + r, 2 j + s) is the result of kernel (r, s) at position (i + r, j + s).
-        y = rearrange(y, "b (s r c) h w -> r s b h w c", r=2, s=2)
+        y = rearrange(_channels_last(y), "b h w (s r c) -> r s b h w c", r=2, s=2)
         rows = [torch.stack([y[r, s, :, r : r + height, s : s + width] for s in (0, 1)], dim=3) for r in (0, 1)]
         return rearrange(torch.stack(rows, dim=2), "b h r w s c -> b c (h r) (w s)")
 
@@ -99,7 +104,7 @@ class OutputConv(ReflectConv):
         if self.plain:
             return super().forward(input)
         x = reflect(input, self.kernel_size[0] // 2)
-        cells = rearrange(x, "b c (h r) (w s) -> b h w (r s c)", r=2, s=2).permute(0, 3, 1, 2)  # channels last
+        cells = rearrange(_channels_last(x), "b (h r) (w s) c -> b h w (r s c)", r=2, s=2).permute(0, 3, 1, 2)
         # For each pixel (r, s) of a cell the kernel is moved by r rows and s columns, and then cut into cells itself.
         moved = [F.pad(self.weight, (s, 1 - s, r, 1 - r)) for r in (0, 1) for s in (0, 1)]  # each out, in, k+1, k+1
         kernels = rearrange(moved, "pixel out c (h r) (w s) -> (out pixel) (r s c) h w", r=2, s=2)
