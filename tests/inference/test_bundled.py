@@ -60,14 +60,14 @@ def test_style_error_falls_and_no_spot_is_dead(path: Path, real_files: Path) -> 
     style_image = read_tensor(real_files / "styles" / f"{painting}.jpg", 512)
     loss = PerceptualLoss(network, style_image, {"relu2_2": 1.0}, JOHNSON, LossWeights())
     stylizer = Stylizer(path, device="cpu")
-    for photo in find_images(real_files / "photos/val")[:3]:
+    for photo in find_images(real_files / "photos/val")[:2]:
         content = read_tensor(photo, 512)
         stylized = stylizer(content)
         with torch.no_grad():
             targets = loss.content_targets(content)
             before, after = loss(content, targets), loss(stylized, targets)
         assert after["style"] < 0.3 * before["style"]
-        assert after["content"] < 2.5  # the peers' published range ends at 3.2
+        assert after["content"] < 2.5  # published results of other implementations reach 3.2
         assert grid(stylized, 4) < 4 * max(1.0, grid(content, 4))
         assert grid(stylized, 2) < 4 * max(1.0, grid(content, 2))
         # A blob is a saturated patch: no 24×24 patch of one extreme colour, unless the photo has it there.
