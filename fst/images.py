@@ -72,19 +72,20 @@ def find_images(
     )
 
 
-def require_images(folder: Path, flag: str) -> list[Path]:
+def require_images(folder: str | Path, name: str) -> list[Path]:
     """As `find_images`.
 
     Args:
-        flag: that named the folder, for the message.
+        name: what the user gave the folder by, for the message: a flag and a space, or a key and its "=".
 
     Raises:
         UserError: no such folder, or no pictures in it.
     """
-    if not folder.is_dir():
-        raise UserError(f"{flag} {folder}: no such folder")
-    if not (found := find_images(folder)):
-        raise UserError(f"{flag} {folder}: no pictures in it or below it")
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise UserError(f"{name}{folder}: no such folder")
+    if not (found := find_images(root)):
+        raise UserError(f"{name}{folder}: no pictures in it or below it")
     return found
 
 

@@ -30,7 +30,7 @@ def _read_style_image(value: str) -> None:
 def _check_photos(value: str) -> None:
     folder = Path(value).expanduser()
     if not folder.is_dir():
-        raise UserError("no such folder; name a folder of photos, or get scripts/download_coco.py's")
+        raise UserError("no such folder; name a folder of photos, or download COCO with scripts/download_coco.py")
     if not any(path.suffix.lower() in PICTURE_SUFFIXES for path in folder.rglob("*")):
         raise UserError("no pictures in it or below it")
 

@@ -60,7 +60,7 @@ def export_style(
         raise UserError("int8 is for --to openvino: with ONNX Runtime it is slower than fp32")
     if precision == "int8":
         require("int8")
-    pictures = None if photos is None else require_images(photos, "--photos")
+    pictures = None if photos is None else require_images(photos, "--photos ")
     network, _ = load_style(style)
     contents = _convert(to_onnx(style), to, precision, pictures)
     load = load_onnx if to == "onnx" else load_openvino

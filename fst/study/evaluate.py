@@ -171,7 +171,7 @@ def find_trained_image(info: StyleInfo, folder: Path | None) -> Path:
         raise UserError(f"{info.name}: its file does not tell the layers and loss it was trained for")
     stem = info.style_image or info.name
     if folder is not None:
-        found = [path for path in require_images(folder, "--style-images") if path.stem == stem]
+        found = [path for path in require_images(folder, "--style-images ") if path.stem == stem]
         if not found:
             raise UserError(f"{info.name}: no picture named {stem} in {folder} (--style-images)")
         return found[0]
@@ -211,7 +211,7 @@ def evaluate_all(
     check_writable(out / "evaluation.json")
     infos = {style: read_info(find_style(style)) for style in styles}
     sources = {style: find_trained_image(info, style_images) for style, info in infos.items()}
-    pictures = [read_tensor(path, size) for path in require_images(photos, "--photos")[:count]]
+    pictures = [read_tensor(path, size) for path in require_images(photos, "--photos ")[:count]]
     layers = {layer.name for layer in layer_table("vgg19") if layer.kind == "relu"}
     for info in infos.values():
         layers.update(info.layers["content"], info.layers["style"])

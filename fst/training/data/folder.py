@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from fst.errors import UserError
-from fst.images import ImageError, find_images, flatten_alpha, read_image
+from fst.images import ImageError, flatten_alpha, read_image, require_images
 from fst.training.data.crops import CropDataModule, random_crop
 
 log = logging.getLogger(__name__)
@@ -81,14 +81,14 @@ class PhotoDataModule(CropDataModule):
         val_count: int = 8,
     ) -> None:
         super().__init__(size, batch_size, workers, val_count)
-        paths = find_photos("data.root", root)
+        paths = require_images(root, "data.root=")
         if val_root is None:
             held_out = max(1, min(val_count, len(paths) // 10))
             val_paths = paths[:: max(1, len(paths) // held_out)][:held_out]
             held_paths = set(val_paths)
             paths = [path for path in paths if path not in held_paths] or paths
         else:
-            val_paths = find_photos("data.val_root", val_root)
+            val_paths = require_images(val_root, "data.val_root=")
         self.photos = PhotoDataset(paths, size, seed)
         self._val_paths = val_paths
         self._roots = root, val_root
@@ -128,19 +128,3 @@ def fingerprint(folder: str, paths: list[Path]) -> str:
     for path in paths:
         digest.update(f"{path.relative_to(root).as_posix()}\n{path.stat().st_size}\n".encode(errors="surrogateescape"))
     return f"{len(paths)} pictures ({digest.hexdigest()[:8]})"
-
-
-def find_photos(key: str, folder: str) -> list[Path]:
-    """All pictures in the folder that the configuration key `key` names.
-
-    Raises:
-        UserError: there is no such folder, or no picture in it.
-    """
-    root = Path(folder).expanduser()
-    if not root.is_dir():
-        raise UserError(
-            f"{key}={folder}: no such folder; name a folder of photos, or download COCO with scripts/download_coco.py"
-        )
-    if not (paths := find_images(root)):
-        raise UserError(f"{key}={folder}: no pictures in it or below it")
-    return paths

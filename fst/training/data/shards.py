@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from fst.errors import UserError
-from fst.images import PICTURE_SUFFIXES, ImageError, flatten_alpha, read_image
+from fst.images import PICTURE_SUFFIXES, ImageError, flatten_alpha, read_image, require_images
 from fst.training.data.crops import CropDataModule, random_crop
-from fst.training.data.folder import find_photos, read_all
+from fst.training.data.folder import read_all
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ class ShardDataModule(CropDataModule):
 
     def validation_images(self) -> Iterator[Image]:
         if self.val_root is not None:
-            yield from read_all(find_photos("data.val_root", self.val_root), self.size)
+            yield from read_all(require_images(self.val_root, "data.val_root="), self.size)
             return
         for url, name, data in _pictures(iter([{"url": self.urls[0]}])):
             if (image := _decode(url, name, data, self.size)) is not None:

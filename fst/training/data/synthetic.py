@@ -16,8 +16,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from fst.images import require_images
 from fst.training.data.crops import CropDataModule
-from fst.training.data.folder import find_photos, read_all
+from fst.training.data.folder import read_all
 
 _LEAVES = (25, 300)  # leaves per picture; the logarithm of the number is uniform
 _RADII = (0.012, 0.55)  # as shares of the picture's side; their density falls with the cube (Lee et al. 2001)
@@ -149,7 +150,7 @@ class SyntheticDataModule(CropDataModule):
     def __init__(self, seed: int = 0, val_root: str | None = None, **crops: Any) -> None:
         super().__init__(**crops)
         self.scenes = SceneDataset(self.size, seed)
-        self._val_paths = None if val_root is None else find_photos("data.val_root", val_root)
+        self._val_paths = None if val_root is None else require_images(val_root, "data.val_root=")
 
     def validation_images(self) -> Iterator[Image.Image]:
         if self._val_paths is not None:
