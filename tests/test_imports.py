@@ -12,7 +12,7 @@ FLOORS = (
     ("hydra_app", "menu", "schemas", "rules", "values", "typed", "checkpoints", "style_file", "perceptual"),
     ("training", "inference"),
     ("study",),
-    ("cli",),
+    ("cli", "commands"),
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 

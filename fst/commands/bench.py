@@ -1,0 +1,36 @@
+"""`fst bench`: how fast the networks are on this machine."""
+
+import argparse
+import json
+from pathlib import Path
+
+from fst.commands import flags
+
+
+def add(commands: flags.Commands) -> None:
+    bench = commands.add_parser("bench", help="how fast the networks are on this machine")
+    sizes = "256x256,512x512,1280x720,1920x1080"
+    bench.add_argument("--sizes", default=sizes, help=f"in pixels; default {sizes}")
+    bench.add_argument("--networks", type=lambda text: text.split(","), help="of conf/model (default: all), or styles")
+    bench.add_argument(
+        "--backends",
+        type=lambda text: text.split(","),
+        help="torch,compile,openvino,onnxruntime; default: all but compile",
+    )
+    bench.add_argument("--rounds", type=flags.whole, default=5, help="times each is measured; default 5")
+    bench.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
+    bench.add_argument("--json", type=Path, help="write the figures there")
+    bench.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    from fst.files import check_writable, write_atomically
+    from fst.study.bench import bench, format_rows, parse_sizes
+
+    if options.json:
+        check_writable(options.json)
+    result = bench(options.networks, options.backends, parse_sizes(options.sizes), options.rounds, options.device)
+    print(f"{result['machine']}\n{format_rows(result['rows'])}")
+    if options.json:
+        write_atomically(options.json, json.dumps(result, indent=2).encode())
+    return 0

@@ -1,0 +1,40 @@
+"""`fst evaluate`: measures styles on photos they never saw."""
+
+import argparse
+from pathlib import Path
+
+from fst.commands import flags
+
+
+def add(commands: flags.Commands) -> None:
+    evaluate = commands.add_parser("evaluate", help="measure styles: fst evaluate starry_night --photos FOLDER")
+    evaluate.add_argument("styles", nargs="+", metavar="STYLE", help="a name from `fst styles`, or a style file")
+    evaluate.add_argument("--photos", type=Path, required=True, help="folder of photos they never saw")
+    evaluate.add_argument("--style-images", type=Path, help="folder of the style images they were trained on, by name")
+    evaluate.add_argument("--weights", default="imagenet", help="of VGG19: imagenet (downloaded), or a file")
+    evaluate.add_argument("--size", type=flags.whole, default=256, help="longer side in pixels; default 256")
+    evaluate.add_argument("--count", type=flags.whole, default=8, help="how many photos; default 8")
+    evaluate.add_argument("--iterations", type=flags.whole, default=500, help="limit for the slow method; default 500")
+    evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
+    evaluate.add_argument("-o", "--output", type=Path, default=Path("outputs/evaluation"), help="folder for figures")
+    evaluate.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    from fst.hardware import keep_large_blocks
+    from fst.study.evaluate import evaluate_all, format_results
+
+    keep_large_blocks()
+    results = evaluate_all(
+        options.styles,
+        options.photos,
+        options.style_images,
+        options.weights,
+        options.output,
+        options.size,
+        options.count,
+        options.iterations,
+        options.device,
+    )
+    print(f"{format_results(results)}\n\nevery layer and the curves: {options.output}")
+    return 0
