@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fst.errors import UserError
 from fst.networks.vgg import LossNetwork, refuse_unknown_layers
-from fst.style_file import find_style, read_info
+from fst.style_info import find_style, read_info
 from fst.typed import show
 
 

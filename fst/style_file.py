@@ -1,117 +1,21 @@
 """The style file: a trained transform network and what is known of it, in one `NAME.safetensors`.
 
-The weights are plain tensors; everything else is one JSON document in the file's metadata. It holds no code and is
-read without pickle; what it says is checked against the types below and never imported or called.
+The weights are plain tensors, read without pickle; the rest is `fst.style_info.StyleInfo`. The file holds no code.
 """
 
 import json
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict
 
 import msgspec
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from fst.errors import UserError
-from fst.files import check_name, write_atomically
-from fst.images import PICTURE_SUFFIXES
+from fst.files import write_atomically
 from fst.networks.transform import TransformNetwork, build_transform_network
-from fst.resources import resource_folder
-
-FORMAT_VERSION = 1
-STYLE_SUFFIX = ".safetensors"
-BUNDLED = "bundled:"  # before a name: the style that comes with fst, whatever was trained in the current folder
-_KEY = "fst"  # of the JSON document in the file's metadata
-_MOST = 1024  # of widths and numbers of blocks, so that a crafted file cannot ask for a giant network
-
-_Number = Annotated[float, msgspec.Meta(ge=-1e30, le=1e30)]  # finite
-_Count = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
-
-
-class Layers(TypedDict):
-    """Names of layers and what each counts."""
-
-    content: dict[str, _Number]
-    style: dict[str, _Number]
-
-
-class Loss(TypedDict):
-    """As in `conf/loss`, see `fst.perceptual`."""
-
-    convention: Literal["relative", "johnson", "gatys"]
-    reduction: Literal["mean", "sum"]
-    weights: dict[Literal["content", "style", "tv", "range", "grid"], _Number]
-
-
-class StyleFileError(UserError):
-    """A file that is not a style this version can read; the message names it and the reason."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """A part of a style's training, up to where it was stopped, or went on with another length or on another machine.
-
-    Attributes:
-        style: its name; that of another style in a network that started from it.
-        steps: optimiser steps at the end of this part, counted from the beginning of the style's training.
-        max_steps: the length that was asked for, which the learning rate was planned for.
-        device: kind of device: cpu, cuda, mps.
-        precision: of the training, as Lightning names it.
-        versions: of fst and torch.
-    """
-
-    style: str
-    steps: _Count
-    max_steps: _Count = 0
-    device: str = ""
-    precision: str = ""
-    versions: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class StyleInfo:
-    """What a style file says about its network.
-
-    Attributes:
-        name: of the style, as after `-s`; it can be a file's, see `check_name`.
-        architecture: of the transform network, see `build_transform_network`.
-        arguments: of the architecture.
-        layers: `{"content": {layer: weight}, "style": {layer: weight}}`; empty if not known, as is `loss`.
-        loss: convention, reduction and term weights.
-        loss_network: architecture and weights (a file's name, never its folder).
-        init_from: the style whose weights it started from, if any.
-        teacher: the style whose output it imitated at first, if any.
-        steps: optimiser steps; `batch_size` pictures each, `image_size` pixels a side.
-        style_image: file name of the style image without folder and suffix; `name` if empty.
-        style_size: its longer side in pixels, when the targets were measured.
-        versions: of fst and torch that trained it, if known.
-        history: the parts of its training in their order, first those of the style it started from.
-        scores: measured terms on validation photos, by name.
-    """
-
-    name: str
-    architecture: str
-    arguments: Mapping[str, Annotated[int, msgspec.Meta(ge=1, le=_MOST)] | str]
-    layers: Layers = field(default_factory=dict)  # type: ignore[assignment]
-    loss: Loss = field(default_factory=dict)  # type: ignore[assignment]
-    loss_network: Mapping[str, str] = field(default_factory=dict)
-    init_from: str = ""
-    teacher: str = ""
-    steps: _Count = 0
-    batch_size: _Count = 0
-    image_size: _Count = 0
-    style_image: str = ""
-    style_size: _Count = 0
-    versions: Mapping[str, str] = field(default_factory=dict)
-    history: tuple[Run, ...] = ()
-    scores: Mapping[str, _Number] = field(default_factory=dict)
-    format_version: Annotated[int, msgspec.Meta(ge=1)] = FORMAT_VERSION
+from fst.style_info import KEY, StyleFileError, StyleInfo, open_style, parse_info
 
 
 def save_style(path: Path, network: nn.Module, info: StyleInfo, dtype: torch.dtype = torch.float32) -> None:
@@ -123,7 +27,7 @@ def save_style(path: Path, network: nn.Module, info: StyleInfo, dtype: torch.dty
     tensors = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in network.state_dict().items()}
     document = msgspec.to_builtins(info)
     document["scores"] = {name: score for name, score in info.scores.items() if math.isfinite(score)}
-    write_atomically(path, save(tensors, metadata={_KEY: json.dumps(document)}))
+    write_atomically(path, save(tensors, metadata={KEY: json.dumps(document)}))
 
 
 def load_style(path: Path) -> tuple[TransformNetwork, StyleInfo]:
@@ -132,74 +36,10 @@ def load_style(path: Path) -> tuple[TransformNetwork, StyleInfo]:
     Raises:
         StyleFileError: no such file, not a style file, damaged, or of a newer format.
     """
-    with _open(path) as file:
-        info = _parse(path, file.metadata())
+    with open_style(path, "pt") as file:
+        info = parse_info(path, file.metadata())
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     return _build(path, info, tensors), info
-
-
-def read_info(path: Path) -> StyleInfo:
-    """What the file says of its network, without reading the weights.
-
-    Raises:
-        StyleFileError: as `load_style`.
-    """
-    with _open(path) as file:
-        return _parse(path, file.metadata())
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[safe_open]:
-    if not path.is_file():
-        raise StyleFileError(f"{path}: no such style file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except OSError as error:
-        raise StyleFileError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except SafetensorError as error:
-        raise StyleFileError(
-            f"{path}: damaged, or not a style: those are {STYLE_SUFFIX} files that fst train writes"
-        ) from error
-
-
-def _parse(path: Path, metadata: Mapping[str, str] | None) -> StyleInfo:
-    if not metadata or _KEY not in metadata:
-        raise StyleFileError(f"{path}: a safetensors file, but not a style that fst train wrote")
-    try:
-        document = json.loads(metadata[_KEY])
-        version = document.get("format_version")
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise StyleFileError(f"{path}: its description is damaged ({error})") from error
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise StyleFileError(
-            f"{path}: written in style format {version}, this fst reads up to {FORMAT_VERSION}; update fst"
-        )
-    for name in ("layers", "loss"):  # empty: not known
-        if document.get(name) == {}:
-            del document[name]
-    try:
-        info = msgspec.convert(document, StyleInfo)
-        check_name(info.name)
-        if info.style_image != Path(info.style_image).name:
-            raise UserError(f"style_image='{info.style_image}' is a path")
-    except (msgspec.ValidationError, UserError) as error:
-        raise StyleFileError(f"{path}: its description is wrong: {error}") from error
-    if unknown := _unknown(document, msgspec.to_builtins(info)):
-        raise StyleFileError(f"{path}: its description has unknown entries: {', '.join(sorted(unknown))}")
-    return info
-
-
-def _unknown(said: Any, known: Any, path: str = "") -> list[str]:
-    """Keys at any depth that decoding left out, by dotted name."""
-    if isinstance(said, list):
-        return [key for pair in zip(said, known, strict=True) for key in _unknown(*pair, path)]
-    if not isinstance(said, dict):
-        return []
-    left_out = [f"{path}{key}" for key in said if key not in known]
-    return left_out + [
-        name for key in said if key in known for name in _unknown(said[key], known[key], f"{path}{key}.")
-    ]
 
 
 def _build(path: Path, info: StyleInfo, tensors: dict[str, Tensor]) -> TransformNetwork:
@@ -224,37 +64,3 @@ def _build(path: Path, info: StyleInfo, tensors: dict[str, Tensor]) -> Transform
     except (UserError, RuntimeError, ValueError) as error:
         raise StyleFileError(f"{path}: {error}") from error
     return network.to(memory_format=torch.channels_last).eval().requires_grad_(False)
-
-
-def list_styles() -> dict[str, Path]:
-    """The styles that can be named after `-s`: the bundled ones, and the newest of each name below `outputs/` of the
-    current folder, which replaces a bundled one of the same name."""
-    trained = Path("outputs").glob(f"*/*/*{STYLE_SUFFIX}")
-    return {path.stem: path for path in [*_bundled_styles(), *sorted(trained, key=lambda p: p.stat().st_mtime)]}
-
-
-def _bundled_styles() -> list[Path]:
-    return sorted(resource_folder("checkpoints").glob(f"*{STYLE_SUFFIX}"))
-
-
-def find_style(name_or_path: str | Path) -> Path:
-    """The style file meant by a name from `list_styles`, by `bundled:NAME`, or by a path.
-
-    Raises:
-        StyleFileError: none of these.
-    """
-    path = Path(name_or_path).expanduser()
-    if path.suffix.lower() in PICTURE_SUFFIXES:
-        raise StyleFileError(
-            f"{path} is a picture, not a style; train one from it: fst train style.image={path} data.root=PHOTOS"
-        )
-    if path.suffix == STYLE_SUFFIX or path.is_file():
-        return path
-    styles = list_styles()
-    if name_or_path in styles:
-        return styles[str(name_or_path)]
-    bundled = {f"{BUNDLED}{path.stem}": path for path in _bundled_styles()}
-    if name_or_path not in bundled:
-        known = ", ".join(sorted(styles)) or "none yet (fst train makes them)"
-        raise StyleFileError(f"no style '{name_or_path}'; there are: {known}; or give a {STYLE_SUFFIX} file")
-    return bundled[str(name_or_path)]

@@ -8,12 +8,13 @@ from msgspec import Meta
 from fst.errors import UserError
 from fst.files import check_name
 from fst.hardware import pick_device
-from fst.images import PICTURE_SUFFIXES, read_image
 from fst.networks.transform import LEAST_SIDE, NORMS
 from fst.networks.vgg import LOSS_NETWORKS
 from fst.perceptual import REDUCTIONS
+from fst.pictures import PICTURE_SUFFIXES, read_image
 from fst.resources import find_style_image
-from fst.style_file import find_style, load_style
+from fst.style_file import load_style
+from fst.style_info import find_style
 from fst.typed import Check, one_of, show
 
 TASKS = ("transfer", "reconstruct", "texture")

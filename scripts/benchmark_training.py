@@ -36,7 +36,8 @@ from fst.networks.transform import build_transform_network
 from fst.networks.vgg import LossNetwork
 from fst.perceptual import LossWeights, PerceptualLoss, grid_excess, range_excess, total_variation
 from fst.resources import find_style_image, resource_folder
-from fst.style_file import STYLE_SUFFIX, load_style
+from fst.style_file import load_style
+from fst.style_info import STYLE_SUFFIX
 from fst.training.data.synthetic import SceneDataset
 
 CONTENT = {"relu2_2": 1.0}

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from fst.images import contact_sheet, find_images, read_tensor, to_pil, write_image
+from fst.images import contact_sheet, read_tensor, to_pil
 from fst.inference.stylizer import Stylizer
+from fst.pictures import find_images, write_image
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from fst.images import write_image
+from fst.pictures import write_image
 from fst.training.data.synthetic import texture_bank
 
 WIDTH, HEIGHT = 1024, 768  # pixels of the finished picture; drawn at twice that

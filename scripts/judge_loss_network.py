@@ -20,10 +20,11 @@ from torchmetrics.functional.regression import spearman_corrcoef
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-from fst.images import find_images, read_tensor
+from fst.images import read_tensor
 from fst.inference.stylizer import Stylizer
 from fst.networks.vgg import LossNetwork, layer_table
 from fst.perceptual import content_term, gram_matrix, style_term
+from fst.pictures import find_images
 
 STRENGTHS = (0.25, 0.5, 1.0)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fst.images import ImageError, find_images, flatten_alpha, read_image
+from fst.pictures import ImageError, find_images, flatten_alpha, read_image
 
 _QUALITY = 92
 

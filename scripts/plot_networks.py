@@ -17,7 +17,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from fst.networks.transform import plain_form
 from fst.study.bench import PLAIN
 from fst.study.evaluate import CONTENT_LAYER, STYLE_LAYERS
-from fst.style_file import find_style, load_style, read_info
+from fst.style_file import load_style
+from fst.style_info import find_style, read_info
 
 _SIDE = 128  # pixels, to count on
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 
 from fst.hydra_app import quote
-from fst.images import find_images
+from fst.pictures import find_images
 from fst.study.fast import train
-from fst.style_file import STYLE_SUFFIX, load_style, save_style
+from fst.style_file import load_style, save_style
+from fst.style_info import STYLE_SUFFIX
 
 # First imitates the full network's pictures, which needs no loss network, so that more steps take the same time.
 LIGHT = ["teacher.style=the_scream", "init_from=null", "data.size=192", "trainer.max_steps=1500"]

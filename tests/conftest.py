@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 
 from fst.networks.transform import build_transform_network
-from fst.style_file import StyleInfo, save_style
+from fst.style_file import save_style
+from fst.style_info import StyleInfo
 
 # When Hydra closes all log handlers, TensorBoard's (absl) closes its stream:
 # pytest's capture, which stood in place of stderr when it was made.

@@ -147,7 +147,7 @@ def test_version_and_unexpected_errors(
     def broken() -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr("fst.style_file.list_styles", broken)
+    monkeypatch.setattr("fst.style_info.list_styles", broken)
     assert main(["styles"]) == 1
     assert capsys.readouterr().err == "fst: ZeroDivisionError: oops (--debug shows where)\n"
     with pytest.raises(ZeroDivisionError):

@@ -14,7 +14,7 @@ from fst.resources import resource_folder
 from fst.schemas import TRAIN
 from fst.study.cells import COMPARE
 from fst.study.optimize import OPTIMIZE
-from fst.style_file import find_style
+from fst.style_info import find_style
 from tests.mistakes import run
 
 CONF = resource_folder("conf")

@@ -8,8 +8,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
     ("errors", "files", "hardware", "resources", "signals"),
-    ("networks", "images"),
-    ("hydra_app", "menu", "schemas", "rules", "values", "typed", "checkpoints", "style_file", "perceptual"),
+    ("networks", "images", "pictures"),
+    (
+        "hydra_app",
+        "menu",
+        "schemas",
+        "rules",
+        "values",
+        "typed",
+        "checkpoints",
+        "style_info",
+        "style_file",
+        "perceptual",
+    ),
     ("training", "inference"),
     ("study",),
     ("cli", "commands"),

@@ -11,16 +11,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from fst.networks.transform import build_transform_network
-from fst.style_file import (
-    Run,
-    StyleFileError,
-    StyleInfo,
-    find_style,
-    list_styles,
-    load_style,
-    read_info,
-    save_style,
-)
+from fst.style_file import load_style, save_style
+from fst.style_info import Run, StyleFileError, StyleInfo, read_info
 
 ARGUMENTS = {"width": 4, "blocks": 1, "norm": "instance"}
 LOSS = {"convention": "relative", "reduction": "mean", "weights": {"style": 15.0}}
@@ -183,18 +175,6 @@ def test_a_score_that_is_not_finite_does_not_spoil_the_file(tmp_path: Path) -> N
     assert read_info(tmp_path / "tiny.safetensors").scores == {"style": 0.5}
 
 
-def test_a_painting_or_other_file_in_place_of_a_style_says_what_to_do(
-    painting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for path in (painting, Path("night.JPG")):
-        with pytest.raises(StyleFileError, match=r"is a picture, not a style; train one .* style\.image="):
-            find_style(path)
-    text = tmp_path / "style.pth"
-    text.write_bytes(b"\x80\x04 some pickle, perhaps")
-    with pytest.raises(StyleFileError, match=r"style\.pth: damaged, or not a style: those are \.safetensors files"):
-        load_style(find_style(text))
-
-
 def test_every_field_is_written(style_file: Path) -> None:
     assert set(description(style_file)) == {field.name for field in dataclasses.fields(StyleInfo)}
 
@@ -202,29 +182,6 @@ def test_every_field_is_written(style_file: Path) -> None:
 def test_versions_that_a_file_does_not_tell_are_unknown(style_file: Path, tmp_path: Path) -> None:
     info = read_info(rewrite(style_file, tmp_path / "old.safetensors", {"versions": GONE, "history": GONE}))
     assert (info.versions, info.history) == ({}, ())
-
-
-def test_names_are_found_among_bundled_and_trained_styles(
-    style_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bundled = tmp_path / "bundled"
-    bundled.mkdir()
-    (bundled / "tiny.safetensors").write_bytes(style_file.read_bytes())
-    monkeypatch.setattr("fst.style_file.resource_folder", lambda name: bundled)
-    monkeypatch.chdir(tmp_path)
-    assert find_style("tiny") == bundled / "tiny.safetensors"
-    for stamp in (2, 1):
-        run = Path("outputs", "tiny", f"run{stamp}")
-        run.mkdir(parents=True)
-        (run / "tiny.safetensors").write_bytes(style_file.read_bytes())
-        import os
-
-        os.utime(run / "tiny.safetensors", (stamp, stamp))
-    assert find_style("tiny") == Path("outputs/tiny/run2/tiny.safetensors"), "the newest of one's own goes first"
-    assert list(list_styles()) == ["tiny"]
-    assert find_style(style_file) == style_file
-    with pytest.raises(StyleFileError, match="no style 'nope'; there are: tiny"):
-        find_style("nope")
 
 
 def test_bundled_styles_load() -> None:

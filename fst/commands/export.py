@@ -25,7 +25,7 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from fst.inference.export import EXPORT_SUFFIXES, export_style
-    from fst.style_file import find_style
+    from fst.style_info import find_style
 
     style = find_style(options.style)
     output = options.output or Path(style.stem + EXPORT_SUFFIXES[options.to][0])

@@ -12,7 +12,7 @@ def add(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from fst.style_file import StyleFileError, list_styles, read_info
+    from fst.style_info import StyleFileError, list_styles, read_info
 
     for name, path in sorted(list_styles().items()):
         try:

@@ -75,10 +75,10 @@ class _Style(argparse.Action):
 
 def run(options: argparse.Namespace) -> int:
     from fst.hardware import keep_large_blocks
-    from fst.images import allow_megapixels, read_image
     from fst.inference.batch import stylize_all
     from fst.inference.stylizer import Stylizer
     from fst.inference.video.types import VideoOptions
+    from fst.pictures import allow_megapixels, read_image
 
     def open_style(style: str | dict[str, float]) -> Stylizer:
         look = {name: getattr(options, name) for name in ("size", "strength", "keep_colors", "stroke")}
@@ -98,7 +98,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _show_camera(options: argparse.Namespace, open_style: "Callable[[str], Stylizer]") -> int:
     from fst.inference.webcam import Live, show_camera
-    from fst.style_file import list_styles
+    from fst.style_info import list_styles
 
     if options.blend or options.mask or options.output or len(options.inputs) > 1:
         raise UserError(f"{WEBCAM}: one camera and -s STYLE, without --blend, --mask or -o")

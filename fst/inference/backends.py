@@ -23,7 +23,8 @@ from fst.files import write_atomically
 from fst.hardware import fast_dtype, lacks_memory
 from fst.images import from_uint8, to_uint8
 from fst.networks.transform import LEAST_SIDE, TransformNetwork, plain_form, refuse_small
-from fst.style_file import StyleInfo, load_style
+from fst.style_file import load_style
+from fst.style_info import StyleInfo
 
 # Takes and returns `(B, 3, H, W)` floats in [0, 1], or `(B, H, W, 3)` uint8.
 RunNetwork = Callable[[Tensor], Tensor]

@@ -16,7 +16,10 @@ from tqdm import tqdm
 
 from fst.errors import RunError, UserError, one_line
 from fst.files import check_writable, refusal_to_read, write_errors_of
-from fst.images import (
+from fst.inference.stylizer import Stylizer
+from fst.inference.video.pipeline import stylize_video
+from fst.inference.video.types import VIDEO_SUFFIXES, WRITABLE_VIDEO_SUFFIXES, VideoOptions, find_frames, is_template
+from fst.pictures import (
     PICTURE_SUFFIXES,
     WRITABLE_PICTURE_SUFFIXES,
     ImageError,
@@ -25,9 +28,6 @@ from fst.images import (
     read_image,
     write_image,
 )
-from fst.inference.stylizer import Stylizer
-from fst.inference.video.pipeline import stylize_video
-from fst.inference.video.types import VIDEO_SUFFIXES, WRITABLE_VIDEO_SUFFIXES, VideoOptions, find_frames, is_template
 from fst.signals import Interrupted, StopRequest
 
 _FILE_SUFFIX = re.compile(r"\.[A-Za-z]\w{0,4}")  # "results.2024" and "v1.0" may be folders

@@ -14,9 +14,10 @@ from PIL import ImageOps
 
 from fst.errors import RunError, UserError
 from fst.files import check_writable, write_errors_of, written_atomically
-from fst.images import flatten_alpha, psnr, read_image, read_tensor, require_images, resize, to_tensor
+from fst.images import psnr, read_tensor, resize, to_tensor
 from fst.inference.backends import RunNetwork, import_openvino, load_onnx, load_openvino, require, to_onnx
 from fst.networks.transform import TransformNetwork
+from fst.pictures import flatten_alpha, read_image, require_images
 from fst.resources import find_style_image
 from fst.style_file import load_style
 

@@ -14,19 +14,11 @@ from torch import Tensor
 
 from fst.errors import RunError, UserError
 from fst.hardware import fast_dtype, free_cuda_memory, free_memory, give_back_blocks, pick_device, used_memory
-from fst.images import (
-    flatten_alpha,
-    from_uint8,
-    keep_colors,
-    resize,
-    resize_longer_side,
-    scaled_size,
-    to_srgb,
-    to_uint8,
-)
+from fst.images import from_uint8, keep_colors, resize, to_uint8
 from fst.inference.backends import open_backend
 from fst.inference.bands import memory_need, stylize_in_bands
-from fst.style_file import find_style
+from fst.pictures import flatten_alpha, resize_longer_side, scaled_size, to_srgb
+from fst.style_info import find_style
 
 Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
 _ROWS = 512  # rows at a time in pixelwise work

@@ -21,19 +21,13 @@ from tqdm import tqdm
 
 from fst.errors import UserError
 from fst.hardware import fast_dtype, keep_large_blocks, peak_memory_mib, pick_device
-from fst.images import from_uint8, psnr, read_image, resize_longer_side, to_uint8
+from fst.images import from_uint8, psnr, to_uint8
 from fst.inference.backends import installed_backends, open_backend
 from fst.networks.transform import LEAST_SIDE, build_transform_network, plain_form
+from fst.pictures import read_image, resize_longer_side
 from fst.resources import find_style_image, resource_folder
-from fst.style_file import (
-    StyleFileError,
-    StyleInfo,
-    find_style,
-    list_styles,
-    load_style,
-    read_info,
-    save_style,
-)
+from fst.style_file import load_style, save_style
+from fst.style_info import StyleFileError, StyleInfo, find_style, list_styles, read_info
 
 PLAIN = "plain eager fp32"  # as other implementations run `johnson`; all ratios are to it
 PLAIN_NETWORK = "johnson"

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from fst.checkpoints import load_checkpoint, save_checkpoint
 from fst.errors import RunError
-from fst.images import contact_sheet, to_pil, write_image
+from fst.images import contact_sheet, to_pil
+from fst.pictures import write_image
 from fst.signals import Interrupted, StopRequest
 from fst.training.curves import Curves
 from fst.training.record import Record

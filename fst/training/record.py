@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 import fst
 from fst.checkpoints import fingerprint, flat_settings, refuse_changes
 from fst.resources import find_style_image
-from fst.style_file import Run, find_style, read_info
+from fst.style_info import Run, find_style, read_info
 from fst.training.data.crops import CropDataModule
 
 log = logging.getLogger(__name__)

@@ -28,7 +28,8 @@ from fst.networks.transform import build_transform_network
 from fst.rules import teacher_config, trains_teacher
 from fst.schemas import TRAIN
 from fst.signals import Interrupted
-from fst.style_file import BUNDLED, STYLE_SUFFIX, StyleInfo, find_style, load_style, save_style
+from fst.style_file import load_style, save_style
+from fst.style_info import BUNDLED, STYLE_SUFFIX, StyleInfo, find_style
 from fst.training.callbacks import AtomicCheckpoints, GracefulStop, ImageLogger, ProgressBar
 from fst.training.curves import Curves
 from fst.training.data.crops import CropDataModule

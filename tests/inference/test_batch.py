@@ -13,10 +13,10 @@ from PIL import Image
 
 from fst.cli import main
 from fst.errors import RunError
-from fst.images import read_image
 from fst.inference.batch import stylize_all
 from fst.inference.stylizer import Stylizer
 from fst.inference.video.pipeline import stylize_video
+from fst.pictures import read_image
 from fst.signals import StopRequest
 from tests.clips import gray, invert, look, make_gif, make_video, same
 from tests.conftest import make_picture

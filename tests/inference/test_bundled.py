@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from fst.images import find_images, read_tensor
+from fst.images import read_tensor
 from fst.inference.stylizer import Stylizer
 from fst.networks.vgg import LossNetwork
 from fst.perceptual import LossWeights, PerceptualLoss
+from fst.pictures import find_images
 from fst.resources import resource_folder
-from fst.style_file import read_info
+from fst.style_info import read_info
 
 JOHNSON = {"relu1_2": 1.0, "relu2_2": 1.0, "relu3_3": 1.0, "relu4_3": 1.0}
 STYLES = sorted(resource_folder("checkpoints").glob("*.safetensors"))

@@ -6,10 +6,12 @@ import torch
 from PIL import Image
 
 from fst.errors import RunError, UserError
-from fst.images import read_image, to_pil, to_tensor
+from fst.images import to_pil, to_tensor
 from fst.inference.stylizer import Stylizer
 from fst.networks.transform import build_transform_network
-from fst.style_file import StyleInfo, load_style, save_style
+from fst.pictures import read_image
+from fst.style_file import load_style, save_style
+from fst.style_info import StyleInfo
 from tests.conftest import make_picture
 
 

@@ -8,9 +8,10 @@ from torchmetrics.functional.regression import spearman_corrcoef
 from torchvision.models import vgg as torchvision_vgg
 
 from fst.errors import UserError
-from fst.images import find_images, read_tensor
+from fst.images import read_tensor
 from fst.networks.vgg import LossNetwork, layer_table
 from fst.perceptual import gram_matrix, style_term
+from fst.pictures import find_images
 from fst.resources import resource_folder
 
 JOHNSON = ["relu1_2", "relu2_2", "relu3_3", "relu4_3"]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fst.images import write_image
+from fst.pictures import write_image
 from scripts import train_gallery
 from tests.conftest import make_picture
 

@@ -20,7 +20,7 @@ from fst.images import read_tensor, to_pil
 from fst.inference.stylizer import Stylizer
 from fst.study.cells import COMPARE, METHODS
 from fst.study.compare import _plan, main
-from fst.style_file import read_info
+from fst.style_info import read_info
 
 STUDY = Path("outputs/compare/fast_sets")
 FAST = "{name: fast, layers: shallow, method: fast, style_weight: 7}"

@@ -10,7 +10,8 @@ from omegaconf import OmegaConf
 
 from fst.errors import UserError
 from fst.networks.transform import build_transform_network
-from fst.style_file import Run, StyleInfo, save_style
+from fst.style_file import save_style
+from fst.style_info import Run, StyleInfo
 from fst.training.record import Record
 
 DATA: Any = SimpleNamespace()  # somebody's own module: nothing is known of its pictures

@@ -23,7 +23,8 @@ from fst.checkpoints import new_folder
 from fst.cli import main as cli
 from fst.errors import RunError, UserError
 from fst.networks.transform import TransformNetwork
-from fst.style_file import StyleInfo, load_style
+from fst.style_file import load_style
+from fst.style_info import StyleInfo
 from fst.training import callbacks
 from fst.training.module import StyleTransferModule
 from fst.training.train import main

@@ -20,7 +20,8 @@ from torch import nn
 import fst
 from fst.errors import RunError, UserError
 from fst.signals import Interrupted
-from fst.style_file import load_style, read_info
+from fst.style_file import load_style
+from fst.style_info import read_info
 from fst.training import train
 from fst.training.data import folder as training_data
 from fst.training.train import main

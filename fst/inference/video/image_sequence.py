@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fst.images import ImageError, flatten_alpha, read_image, write_image
 from fst.inference.video.types import ColorTags, Frame, frame_path, guess_matrix
+from fst.pictures import ImageError, flatten_alpha, read_image, write_image
 
 
 class PictureReader:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from fst.errors import UserError
-from fst.images import ImageError, flatten_alpha, read_image, require_images
+from fst.pictures import ImageError, flatten_alpha, read_image, require_images
 from fst.training.data.crops import CropDataModule, random_crop
 
 log = logging.getLogger(__name__)

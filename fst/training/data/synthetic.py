@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from fst.images import require_images
+from fst.pictures import require_images
 from fst.training.data.crops import CropDataModule
 from fst.training.data.folder import read_all
 

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from fst.errors import UserError
-from fst.images import find_images
+from fst.pictures import find_images
 from fst.training.data.folder import PhotoDataModule, PhotoDataset
 from tests.conftest import make_picture
 

@@ -1,0 +1,232 @@
+"""Picture files: finding, reading, scaling and writing them with Pillow, without torch, so that mistakes in their names
+are found at once. `fst.images` has the tensors."""
+
+import io
+import logging
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import ExifTags, Image, ImageCms, ImageOps
+
+from fst.errors import RunError, UserError
+from fst.files import refusal_to_read, write_errors_of, written_atomically
+
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".jfif"})
+WRITABLE_PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+# Only these formats are read, whatever a file's suffix: for PostScript, for example, Pillow would run Ghostscript.
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+_OPAQUE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".bmp", ".ppm"})  # these cannot hold an alpha channel
+_JPEG_QUALITY = 95
+
+log = logging.getLogger(__name__)
+
+
+class ImageError(UserError):
+    """A picture that cannot be read; the message names the file and the reason."""
+
+
+def allow_megapixels(most: float) -> None:
+    """Let Pillow read pictures of up to this many million pixels; 179 is its own limit.
+
+    It holds for the whole process, so it is for commands, whose user names the files.
+
+    Raises:
+        UserError: not a number above 0.
+    """
+    if not 0 < most < math.inf:
+        raise UserError(f"max-megapixels is {most}; it is in millions of pixels, above 0")
+    Image.MAX_IMAGE_PIXELS = max(1, round(most * 10**6 / 2))  # Pillow refuses what is more than twice as large
+
+
+def _warn(error: OSError) -> None:
+    log.warning("left out: %s: %s", error.filename, error.strerror)
+
+
+def find_images(
+    root: Path, suffixes: Set[str] = PICTURE_SUFFIXES, on_error: Callable[[OSError], None] = _warn
+) -> list[Path]:
+    """All pictures (or other `suffixes`) below `root`, nested folders too, hidden files left out, in a fixed order.
+
+    Args:
+        on_error: called for each folder that cannot be listed.
+    """
+    return sorted(
+        path
+        for folder, _, names in os.walk(root, onerror=on_error)
+        for name in names
+        if not name.startswith(".")
+        and (path := Path(folder, name)).suffix.lower() in suffixes
+        and refusal_to_read(path) is None
+    )
+
+
+def require_images(folder: str | Path, name: str) -> list[Path]:
+    """As `find_images`.
+
+    Args:
+        name: what the user gave the folder by, for the message: a flag and a space, or a key and its "=".
+
+    Raises:
+        UserError: no such folder, or no pictures in it.
+    """
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise UserError(f"{name}{folder}: no such folder")
+    if not (found := find_images(root)):
+        raise UserError(f"{name}{folder}: no pictures in it or below it")
+    return found
+
+
+def read_image(
+    path: Path,
+    at_least: int | None = None,
+    file: BinaryIO | None = None,
+    check_size: Callable[[int, int], None] | None = None,
+) -> Image.Image:
+    """Read any picture as 8-bit sRGB: mode "RGB", or "RGBA" where it has transparency; see `to_srgb`.
+
+    Args:
+        at_least: decode a JPEG at 1/2, 1/4 or 1/8 of its size as long as both sides stay at least this many
+            pixels (several times faster for large photos).
+        file: read from this, and use `path` for messages only.
+        check_size: called with the width and height that will be decoded, before they are; its errors pass through.
+
+    Raises:
+        ImageError: not a picture, damaged, or cut short.
+    """
+    with _image_errors(path), _open(path, file) as image:
+        if at_least is not None:
+            image.draft(None, (at_least, at_least))
+        if check_size is not None:
+            check_size(*image.size)
+        return to_srgb(image)
+
+
+def is_animated(path: Path) -> bool:
+    """Whether a picture file is an animation.
+
+    Raises:
+        ImageError: not a picture.
+    """
+    with _image_errors(path), _open(path) as image:
+        return getattr(image, "is_animated", False)
+
+
+def to_srgb(image: Image.Image) -> Image.Image:
+    """Convert to 8-bit sRGB without metadata: "RGB", or "RGBA" if there is transparency.
+
+    The picture is turned upright by its EXIF orientation. CMYK, palette, greyscale, 16-bit and embedded colour profiles
+    are converted. A picture that needs none of it is returned itself.
+
+    Raises:
+        ImageError: the picture's file, which is decoded here, is damaged.
+    """
+    if type(image) is Image.Image and image.mode in ("RGB", "RGBA") and not image.info:
+        return image
+    with _image_errors(getattr(image, "filename", "") or "the picture"):
+        image.load()
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            image = ImageOps.exif_transpose(image)
+        image = _convert(image)
+    image.info = {}  # profile and orientation are applied, and must not be applied again
+    return image
+
+
+@contextmanager
+def _image_errors(name: str | Path) -> Iterator[None]:
+    """Turn what Pillow raises, errors of any kind for a damaged file, into an `ImageError`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's remarks about odd metadata; damage raises
+            yield
+    except (UserError, RunError, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 10**6
+        advice = "fst stylize --max-megapixels raises the limit"
+        raise ImageError(f"{name}: more than {most:g} megapixels; {advice}") from error
+    except Exception as error:
+        if isinstance(error, FileNotFoundError):
+            reason = "no such file"
+        elif isinstance(error, Image.UnidentifiedImageError):
+            reason = f"not a picture ({', '.join(_FORMATS)}), or damaged"
+        elif isinstance(error, OSError) and error.strerror:
+            reason = error.strerror
+        else:
+            reason = f"damaged ({' '.join(str(error).split()) or type(error).__name__})"
+        raise ImageError(f"{name}: {reason}") from error
+
+
+def _open(path: Path, file: BinaryIO | None = None) -> Image.Image:
+    if file is None and (refusal := refusal_to_read(path)):
+        raise ImageError(f"{path} {refusal}")
+    Image.preinit()  # otherwise the first file whose suffix is wrong makes Pillow load all its formats
+    return Image.open(file or path, formats=_FORMATS)
+
+
+def _convert(image: Image.Image) -> Image.Image:
+    """8-bit sRGB, "RGB" or "RGBA", from whatever Pillow decoded: a new picture."""
+    if image.mode.startswith("I") or image.mode == "F":
+        # 16-bit greyscale; Pillow's own conversion clips it
+        import numpy as np
+
+        values = np.array(image, dtype=np.float32)
+        values *= 255.0 if values.max(initial=0) <= 1 else 1.0 if values.max(initial=0) <= 255 else 1 / 257
+        return Image.fromarray(values.clip(0, 255, values).round(out=values).astype(np.uint8)).convert("RGB")
+    target = "RGBA" if image.has_transparency_data else "RGB"
+    converted = image
+    if image.mode not in ("CMYK", "L", target):  # the profiles of these are for their own mode
+        converted = image.convert(target)
+    if profile := image.info.get("icc_profile"):
+        try:
+            source, srgb = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
+            done = ImageCms.profileToProfile(converted, source, srgb, outputMode=target)
+            return done or converted.convert(target)
+        except (ImageCms.PyCMSError, OSError):
+            pass  # a broken profile, or one for another mode: it is ignored
+    return converted.convert(target)
+
+
+def flatten_alpha(image: Image.Image) -> Image.Image:
+    """Lay the picture over white, as "RGB": colours under full transparency are arbitrary."""
+    if image.mode == "RGB":
+        return image
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+
+
+def resize_longer_side(image: Image.Image, size: int | None) -> Image.Image:
+    """Scale so that the longer side has `size` pixels, keeping proportions; `None` leaves the picture as it is."""
+    new_size = scaled_size(*image.size, size)
+    return image if new_size == image.size else image.resize(new_size, Image.Resampling.LANCZOS)
+
+
+def scaled_size(width: int, height: int, longer: int | None) -> tuple[int, int]:
+    """Width and height in the same proportions, the longer one being `longer`; `None` leaves them."""
+    if longer is None:
+        return width, height
+    factor = longer / max(width, height)
+    return max(1, round(width * factor)), max(1, round(height * factor))
+
+
+def write_image(image: Image.Image, path: Path) -> None:
+    """Encode by the suffix and write atomically; alpha is laid over white where the format cannot hold it.
+
+    Raises:
+        UserError: the suffix names no picture format that can be written.
+        RunError: the file cannot be written.
+    """
+    suffix = path.suffix.lower()
+    image_format = Image.registered_extensions().get(suffix)
+    if image_format not in Image.SAVE:
+        raise UserError(f"{path}: cannot write '{suffix}' pictures; use .png, .jpg or .webp")
+    if suffix in _OPAQUE_SUFFIXES:
+        image = flatten_alpha(image)
+    options = {"quality": _JPEG_QUALITY, "subsampling": 0} if image_format == "JPEG" else {}
+    with written_atomically(path) as temporary, write_errors_of(path):
+        image.save(temporary, format=image_format, **options)
