@@ -18,6 +18,7 @@ from fst.files import refusal_to_read, write_errors_of, written_atomically
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".jfif"})
 WRITABLE_PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+LEAST_SIDE = 16  # pixels of a picture to stylize; below it the networks' reflection paddings no longer fit
 # Only these formats are read, whatever a file's suffix: for PostScript, for example, Pillow would run Ghostscript.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 _OPAQUE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".bmp", ".ppm"})  # these cannot hold an alpha channel
@@ -105,6 +106,12 @@ def read_image(
         if check_size is not None:
             check_size(*image.size)
         return to_srgb(image)
+
+
+def check_image(path: Path) -> None:
+    """Raises an `ImageError` unless a file begins as a picture does; nothing is decoded."""
+    with _image_errors(path), _open(path):
+        pass
 
 
 def is_animated(path: Path) -> bool:

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 from msgspec import Meta
 from omegaconf import DictConfig
 
-from fst.networks.transform import LEAST_SIDE
 from fst.perceptual import CONVENTIONS
+from fst.pictures import LEAST_SIDE
 from fst.rules import (
     check_devices,
     check_loss,

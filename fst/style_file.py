@@ -9,13 +9,14 @@ from pathlib import Path
 
 import msgspec
 import torch
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from fst.errors import UserError
 from fst.files import write_atomically
 from fst.networks.transform import TransformNetwork, build_transform_network
-from fst.style_info import KEY, StyleFileError, StyleInfo, open_style, parse_info
+from fst.style_info import KEY, StyleFileError, StyleInfo, file_errors, parse_info
 
 
 def save_style(path: Path, network: nn.Module, info: StyleInfo, dtype: torch.dtype = torch.float32) -> None:
@@ -36,7 +37,7 @@ def load_style(path: Path) -> tuple[TransformNetwork, StyleInfo]:
     Raises:
         StyleFileError: no such file, not a style file, damaged, or of a newer format.
     """
-    with open_style(path, "pt") as file:
+    with file_errors(path), safe_open(path, framework="pt") as file:
         info = parse_info(path, file.metadata())
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     return _build(path, info, tensors), info

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
 
 import msgspec
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from fst.errors import UserError
 from fst.files import check_name
@@ -25,6 +25,8 @@ STYLE_SUFFIX = ".safetensors"
 BUNDLED = "bundled:"  # before a name: the style that comes with fst, whatever was trained in the current folder
 KEY = "fst"  # of the JSON document in the file's metadata
 _MOST = 1024  # of widths and numbers of blocks, so that a crafted file cannot ask for a giant network
+
+_LONGEST_HEADER = 10**8  # bytes, the limit of safetensors itself
 
 _Number = Annotated[float, msgspec.Meta(ge=-1e30, le=1e30)]  # finite
 _Count = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
@@ -114,29 +116,44 @@ def read_info(path: Path) -> StyleInfo:
     """What the file says of its network, without reading the weights.
 
     Raises:
-        StyleFileError: as `load_style`.
+        StyleFileError: no such file, not a style file, damaged, or of a newer format.
     """
-    with open_style(path) as file:
-        return parse_info(path, file.metadata())
+    with file_errors(path):
+        header = _read_header(path)  # the library's reader would load NumPy, which takes longer than all the rest
+    return parse_info(path, header.get("__metadata__"))
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    """The JSON document at the start of a safetensors file: https://github.com/huggingface/safetensors#format"""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 0 < length <= _LONGEST_HEADER:
+            raise ValueError(f"a header of {length} bytes")
+        header = json.loads(file.read(length))
+    tensors = [entry for name, entry in header.items() if name != "__metadata__"]
+    end = 8 + length + max((entry["data_offsets"][1] for entry in tensors), default=0)
+    if path.stat().st_size != end:
+        raise ValueError(f"{path.stat().st_size} bytes, not {end}")
+    return header
 
 
 @contextmanager
-def open_style(path: Path, framework: str = "numpy") -> Iterator[safe_open]:
+def file_errors(path: Path) -> Iterator[None]:
+    """Around reading a style file: turns what goes wrong into a `StyleFileError`."""
     if not path.is_file():
         raise StyleFileError(f"{path}: no such style file")
     try:
-        with safe_open(path, framework=framework) as file:
-            yield file
+        yield
     except OSError as error:
         raise StyleFileError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except SafetensorError as error:
+    except (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise StyleFileError(
             f"{path}: damaged, or not a style: those are {STYLE_SUFFIX} files that fst train writes"
         ) from error
 
 
-def parse_info(path: Path, metadata: Mapping[str, str] | None) -> StyleInfo:
-    if not metadata or KEY not in metadata:
+def parse_info(path: Path, metadata: Any) -> StyleInfo:
+    if not isinstance(metadata, Mapping) or not isinstance(metadata.get(KEY), str):
         raise StyleFileError(f"{path}: a safetensors file, but not a style that fst train wrote")
     try:
         document = json.loads(metadata[KEY])

@@ -8,10 +8,10 @@ from msgspec import Meta
 from fst.errors import UserError
 from fst.files import check_name
 from fst.hardware import pick_device
-from fst.networks.transform import LEAST_SIDE, NORMS
+from fst.networks.transform import NORMS
 from fst.networks.vgg import LOSS_NETWORKS
 from fst.perceptual import REDUCTIONS
-from fst.pictures import PICTURE_SUFFIXES, read_image
+from fst.pictures import LEAST_SIDE, PICTURE_SUFFIXES, read_image
 from fst.resources import find_style_image
 from fst.style_file import load_style
 from fst.style_info import find_style

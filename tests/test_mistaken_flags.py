@@ -1,6 +1,11 @@
 """Mistakes in the commands that take flags: each is one clear line, found before the work; `fst train` and the other
 Hydra applications have tables of their own."""
 
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -23,8 +28,8 @@ STYLIZE = [
     ("stylize a.jpg -s text.txt", "text.txt: damaged, or not a style"),
     ("stylize a.jpg -s broken.safetensors", "broken.safetensors: damaged, or not a style"),
     ("stylize a.jpg -s full", "no style 'full'"),
-    ("stylize a.jpg -s udnie -s the_scream", "-s/--style: given twice; --blend"),
-    ("stylize a.jpg -s udnie --style udnie", "-s/--style: given twice"),
+    ("stylize a.jpg -s udnie -s the_scream -o one.png", "-o one.png is one file for 2 styles; name a folder"),
+    ("stylize a.jpg -s udnie --style udnie", "-s/--style: a style is given twice; --blend"),
     ("stylize a.jpg -s udnie --blend udnie:1", "--blend: not allowed with argument -s"),
     ("stylize a.jpg -s udnie --unheard-of", "unknown: --unheard-of; see fst stylize --help"),
     ("stylize a.jpg -s udnie --unheard-of 3", "see fst stylize --help"),
@@ -55,7 +60,7 @@ STYLIZE = [
     ("stylize a.jpg -s night.safetensors --size -5", "size is -5"),
     ("stylize a.jpg -s night.safetensors --size abc", "--size: 'abc' is not a whole number"),
     ("stylize a.jpg -s night.safetensors --size 1.5", "--size: '1.5' is not a whole number"),
-    ("stylize a.jpg -s night.safetensors --size 4", "too small"),
+    ("stylize a.jpg -s night.safetensors --size 4", "size is 4; it is the longer side in pixels, at least 16"),
     ("stylize a.jpg -s night.safetensors --strength 2", "strength is 2"),
     ("stylize a.jpg -s night.safetensors --strength -0.1", "strength is -0.1"),
     ("stylize a.jpg -s night.safetensors --strength nan", "strength is nan"),
@@ -68,6 +73,8 @@ STYLIZE = [
     ("stylize a.jpg -s night.safetensors --mask text.txt", "text.txt: not a picture"),
     ("stylize a.jpg -s night.safetensors --mask empty", "empty"),
     ("stylize a.jpg -s night.safetensors --memory much", "--memory: 'much' is not a number"),
+    ("stylize a.jpg -s night.safetensors --memory 0", "--memory: '0' is not a number above 0"),
+    ("stylize a.jpg -s night.safetensors --max-megapixels inf", "--max-megapixels: 'inf' is not a number above 0"),
     ("stylize a.jpg -s night.safetensors --quality best", "--quality: 'best' is not a whole number"),
     ("stylize a.jpg -s night.safetensors --fps fast", "--fps: 'fast' is not a number or a fraction"),
     ("stylize a.jpg -s night.safetensors --device abacus", "no device 'abacus' on this machine; there are auto, cpu"),
@@ -80,6 +87,7 @@ STYLIZE = [
     ("stylize webcam:0 -s night.safetensors -o live.mp4", "one camera and -s STYLE"),
     ("stylize webcam:0 a.jpg -s night.safetensors", "one camera and -s STYLE"),
     ("stylize webcam:0 --blend udnie:1", "one camera and -s STYLE"),
+    ("stylize webcam:0 -s udnie -s the_scream", "one -s STYLE"),
     ("stylize webcam:0 -s nope", "no style 'nope'"),
 ]
 OTHERS = [
@@ -188,6 +196,46 @@ def test_each_is_one_clear_line(command: str, named: str, place: Path, monkeypat
     assert outcome.faults() == []
     assert named in outcome.err
     assert sorted(path for path in place.rglob("*")) == before
+
+
+# What only torch can tell: the devices of this machine; and what a style says of its training, for the work on it.
+NEEDS_TORCH = (
+    "cuda:77",
+    "its file does not tell",
+    "name the folder of its style image",
+    "no picture named",
+    "--weights",
+)
+
+
+def test_they_are_found_before_torch_is_loaded(place: Path) -> None:
+    program = """
+import json, sys
+sys.modules["torch"] = None  # importing it would be an error
+from tests.mistakes import run
+for command, named in json.load(sys.stdin):
+    outcome = run(command)
+    if outcome.faults() or named not in outcome.err:
+        print(outcome)
+"""
+    found = [
+        (command, named)
+        for command, named in [*STYLIZE, *OTHERS]
+        if not any(word in command + named for word in NEEDS_TORCH)
+        and not any(backend in command and not find_spec(backend) for backend in ("openvino", "onnx"))
+    ]
+    assert len(found) > 120
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        input=json.dumps(found),
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=place,
+        env=environment,
+    )
+    assert done.stdout == ""
 
 
 def test_there_are_enough_of_them() -> None:

@@ -18,18 +18,23 @@ def add(commands: flags.Commands) -> None:
         help="torch,compile,openvino,onnxruntime; default: all but compile",
     )
     bench.add_argument("--rounds", type=flags.whole, default=5, help="times each is measured; default 5")
-    bench.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
+    bench.add_argument("--device", type=flags.device, default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
     bench.add_argument("--json", type=Path, help="write the figures there")
     bench.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     from fst.files import check_writable, write_atomically
-    from fst.study.bench import bench, format_rows, parse_sizes
+    from fst.study.bench_check import check_bench, parse_sizes
 
+    sizes = parse_sizes(options.sizes)
+    check_bench(options.networks, options.backends, options.rounds)
     if options.json:
         check_writable(options.json)
-    result = bench(options.networks, options.backends, parse_sizes(options.sizes), options.rounds, options.device)
+
+    from fst.study.bench import bench, format_rows
+
+    result = bench(options.networks, options.backends, sizes, options.rounds, options.device)
     print(f"{result['machine']}\n{format_rows(result['rows'])}")
     if options.json:
         write_atomically(options.json, json.dumps(result, indent=2).encode())

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from fst.commands import flags
+from fst.errors import UserError
 
 
 def add(commands: flags.Commands) -> None:
@@ -15,12 +16,30 @@ def add(commands: flags.Commands) -> None:
     evaluate.add_argument("--size", type=flags.whole, default=256, help="longer side in pixels; default 256")
     evaluate.add_argument("--count", type=flags.whole, default=8, help="how many photos; default 8")
     evaluate.add_argument("--iterations", type=flags.whole, default=500, help="limit for the slow method; default 500")
-    evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
+    evaluate.add_argument(
+        "--device", type=flags.device, default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto"
+    )
     evaluate.add_argument("-o", "--output", type=Path, default=Path("outputs/evaluation"), help="folder for figures")
     evaluate.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
+    from fst.files import check_writable
+    from fst.pictures import LEAST_SIDE, require_images
+    from fst.style_info import find_style, read_info
+
+    for name, least in (("size", LEAST_SIDE), ("count", 1), ("iterations", 0)):
+        flags.require_least(name, getattr(options, name), least)
+    check_writable(options.output / "evaluation.json")
+    for style in options.styles:
+        read_info(find_style(style))
+    for flag, folder in (("--photos ", options.photos), ("--style-images ", options.style_images)):
+        if folder is not None:
+            require_images(folder, flag)
+    weights = Path(options.weights).expanduser()
+    if weights.suffix and not weights.exists():
+        raise UserError(f"--weights {options.weights}: no such file")
+
     from fst.hardware import keep_large_blocks
     from fst.study.evaluate import evaluate_all, format_results
 

@@ -24,11 +24,16 @@ def add(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from fst.inference.export import EXPORT_SUFFIXES, export_style
-    from fst.style_info import find_style
+    from fst.inference.export_check import EXPORT_SUFFIXES, check_export
+    from fst.style_info import find_style, read_info
 
     style = find_style(options.style)
+    read_info(style)
     output = options.output or Path(style.stem + EXPORT_SUFFIXES[options.to][0])
+    check_export(options.to, output, options.precision, options.photos, options.force)
+
+    from fst.inference.export import export_style
+
     similarity = export_style(style, options.to, output, options.precision, options.photos, options.force)
     print(one_line(output, None))
     print("PSNR to PyTorch: " + ", ".join(f"{psnr:.1f} dB at {size}" for size, psnr in similarity.items()))

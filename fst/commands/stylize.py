@@ -2,14 +2,15 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fst.commands import flags
-from fst.errors import UserError
+from fst.errors import UserError, one_line
 
 if TYPE_CHECKING:
+    from fst.inference.jobs import Plan
     from fst.inference.stylizer import Stylizer
 
 WEBCAM = "webcam:"  # begins the name of an input that is a camera
@@ -21,7 +22,12 @@ def add(commands: flags.Commands) -> None:
         "inputs", nargs="+", metavar="INPUT", help="picture, video, folder, glob, frames/%%05d.png or webcam:0"
     )
     style = stylize.add_mutually_exclusive_group(required=True)
-    style.add_argument("-s", "--style", action=_Style, help="a name from `fst styles`, or a style file")
+    style.add_argument(
+        "-s",
+        "--style",
+        action="append",
+        help="a name from `fst styles`, or a style file; several -s make a result for each, -s all for every style",
+    )
     style.add_argument("--blend", type=flags.shares, metavar="A:0.3,B:0.7", help="several styles and their shares")
     stylize.add_argument(
         "-o",
@@ -52,61 +58,92 @@ def add(commands: flags.Commands) -> None:
         "--fps", type=flags.rate, help="of pictures that become a video: 24, 29.97, 30000/1001; default 25"
     )
     machine = stylize.add_argument_group("machine")
-    machine.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
+    machine.add_argument(
+        "--device", type=flags.device, default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto"
+    )
     machine.add_argument("--backend", default="torch", help="torch, compile, openvino, onnxruntime; default torch")
-    machine.add_argument("--memory", type=flags.number, metavar="GIB", help="memory limit; default: what is free")
+    machine.add_argument("--memory", type=flags.above_zero, metavar="GIB", help="memory limit; default: what is free")
     machine.add_argument(
         "--max-megapixels",
-        type=flags.number,
+        type=flags.above_zero,
         default=1000,
         help="the largest picture to read, in million pixels; default 1000",
     )
     stylize.set_defaults(run=run)
 
 
-class _Style(argparse.Action):
-    """Refuses a second style: argparse would take the last one without a message."""
-
-    def __call__(self, parser: Any, options: argparse.Namespace, value: Any, flag: str | None = None) -> None:
-        if getattr(options, self.dest) is not None:
-            raise argparse.ArgumentError(self, "given twice; --blend A:0.5,B:0.5 mixes several styles")
-        setattr(options, self.dest, value)
-
-
 def run(options: argparse.Namespace) -> int:
+    from fst.inference.jobs import plan
+    from fst.inference.look import Look, check_shares
+    from fst.inference.runtimes import check_backend
+    from fst.inference.video.types import VideoOptions
+    from fst.pictures import allow_megapixels, read_image
+    from fst.style_info import find_style, read_info
+
+    camera = options.inputs[0].startswith(WEBCAM)
+    if camera and (options.blend or options.mask or options.output or len(options.inputs) > 1):
+        raise UserError(f"{WEBCAM}: one camera and -s STYLE, without --blend, --mask or -o")
+    styles = [options.blend] if options.blend else _chosen(options.style)
+    if camera and len(styles) > 1:
+        raise UserError(f"{WEBCAM}: one -s STYLE; its page has the others to choose from")
+    if options.blend:
+        check_shares(options.blend)
+    names = ["+".join(read_info(find_style(name)).name for name in ([s] if isinstance(s, str) else s)) for s in styles]
+    look = Look(options.size, options.strength, options.keep_colors, options.stroke)
+    check_backend(options.backend)
+    allow_megapixels(options.max_megapixels)
+    video_options = VideoOptions(options.codec, options.quality, options.pixel_format, options.fps, options.preset)
+    mask = read_image(options.mask) if options.mask else None
+    planned = None if camera else plan(options.inputs, options.output, names, options.force, video_options)
+
+    if planned is not None and not planned.jobs:
+        return _report(planned, 0)
+    # Only now what takes seconds to load.
     from fst.hardware import keep_large_blocks
     from fst.inference.batch import stylize_all
     from fst.inference.stylizer import Stylizer
-    from fst.inference.video.types import VideoOptions
-    from fst.pictures import allow_megapixels, read_image
 
     def open_style(style: str | dict[str, float]) -> Stylizer:
-        look = {name: getattr(options, name) for name in ("size", "strength", "keep_colors", "stroke")}
-        return Stylizer(style, options.device, memory=options.memory, backend=options.backend, **look)
+        return Stylizer(style, options.device, memory=options.memory, backend=options.backend, **vars(look))
 
     keep_large_blocks()
-    allow_megapixels(options.max_megapixels)
-    if options.inputs[0].startswith(WEBCAM):
-        return _show_camera(options, open_style)
-    video_options = VideoOptions(options.codec, options.quality, options.pixel_format, options.fps, options.preset)
-    mask = read_image(options.mask) if options.mask else None
-    stylizer = open_style(options.blend or options.style)
-    status = stylize_all(stylizer, options.inputs, options.output, options.force, video_options, mask)
-    print(f"backend: {stylizer.backends[0].name} on {stylizer.device}", file=sys.stderr)
+    if planned is None:
+        return _show_camera(options.inputs[0].removeprefix(WEBCAM), open_style, options.style[0])
+    stylizers = [open_style(style) for style in styles]
+    status = _report(planned, stylize_all(planned, stylizers, video_options, mask))
+    print(f"backend: {stylizers[0].backends[0].name} on {stylizers[0].device}", file=sys.stderr)
     return status
 
 
-def _show_camera(options: argparse.Namespace, open_style: "Callable[[str], Stylizer]") -> int:
+def _chosen(styles: Sequence[str]) -> list[str]:
+    """The styles to use, each once; `all` means every one that `fst styles` lists."""
+    from fst.style_info import list_styles
+
+    known = list(list_styles()) if "all" in styles else []
+    chosen = [name for style in styles for name in (known if style == "all" else [style])]
+    if len(set(chosen)) < len(chosen):
+        raise UserError("-s/--style: a style is given twice; --blend A:0.5,B:0.5 mixes several styles")
+    return chosen
+
+
+def _report(planned: "Plan", written: int) -> int:
+    """Print what was done; returns the exit status."""
+    if planned.alone and written == 1:
+        print(one_line(planned.jobs[0].targets[0], None))
+    else:
+        print(f"{written} stylized, {planned.failed} failed")
+    return 1 if planned.failed else 0
+
+
+def _show_camera(source: str, open_style: "Callable[[str], Stylizer]", style: str) -> int:
     from fst.inference.webcam import Live, show_camera
     from fst.style_info import list_styles
 
-    if options.blend or options.mask or options.output or len(options.inputs) > 1:
-        raise UserError(f"{WEBCAM}: one camera and -s STYLE, without --blend, --mask or -o")
     styles = list(list_styles())
-    if options.style not in styles:
-        styles.insert(0, options.style)
+    if style not in styles:
+        styles.insert(0, style)
     try:
-        show_camera(options.inputs[0].removeprefix(WEBCAM), Live(open_style, styles, options.style))
+        show_camera(source, Live(open_style, styles, style))
     except KeyboardInterrupt:
         print()
     return 0

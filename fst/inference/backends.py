@@ -1,6 +1,5 @@
 """The runtimes that a style's network can run in: PyTorch, torch.compile, OpenVINO and ONNX Runtime."""
 
-import importlib.util
 import os
 import sys
 from collections.abc import Callable
@@ -22,20 +21,15 @@ from fst.errors import RunError, UserError
 from fst.files import write_atomically
 from fst.hardware import fast_dtype, lacks_memory
 from fst.images import from_uint8, to_uint8
-from fst.networks.transform import LEAST_SIDE, TransformNetwork, plain_form, refuse_small
+from fst.inference.runtimes import EXTRAS, check_backend
+from fst.networks.transform import TransformNetwork, plain_form, refuse_small
+from fst.pictures import LEAST_SIDE
 from fst.style_file import load_style
 from fst.style_info import StyleInfo
 
 # Takes and returns `(B, 3, H, W)` floats in [0, 1], or `(B, H, W, 3)` uint8.
 RunNetwork = Callable[[Tensor], Tensor]
 
-BACKENDS = ("torch", "compile", "openvino", "onnxruntime")
-_EXTRAS = {"openvino": "openvino", "onnxruntime": "onnx"}
-_PACKAGES = {
-    "onnx": ("onnx", "onnxscript", "onnxruntime"),
-    "openvino": ("onnx", "onnxscript", "openvino"),
-    "int8": ("nncf",),
-}
 _EXPORT = 1  # to be raised when the export changes, so that cached ones are made anew
 
 
@@ -44,7 +38,7 @@ class Backend:
     """A style's network in one of the runtimes. Call it with pictures on its device.
 
     Attributes:
-        name: one of `BACKENDS`.
+        name: one of `fst.inference.runtimes.BACKENDS`.
         run: the network in that runtime.
         network: the same in PyTorch, on the device, in float32.
         info: what the style file says.
@@ -72,11 +66,6 @@ class Backend:
             raise
 
 
-def installed_backends() -> list[str]:
-    """Those of `BACKENDS` whose packages are installed."""
-    return [name for name in BACKENDS if name not in _EXTRAS or not missing_packages(_EXTRAS[name])]
-
-
 def open_backend(name: str, style: Path, device: torch.device) -> Backend:
     """A style through one of the backends.
 
@@ -89,12 +78,9 @@ def open_backend(name: str, style: Path, device: torch.device) -> Backend:
         UserError: no such backend, its packages are not installed, or it does not work on the device.
         StyleFileError: the style cannot be read.
     """
-    if name not in BACKENDS:
-        raise UserError(f"no backend '{name}'; there are {', '.join(BACKENDS)}")
-    if name in _EXTRAS:
-        require(_EXTRAS[name])
-        if device.type != "cpu":
-            raise UserError(f"backend {name} works on the CPU only; use device cpu, or backend torch")
+    check_backend(name)
+    if name in EXTRAS and device.type != "cpu":
+        raise UserError(f"backend {name} works on the CPU only; use device cpu, or backend torch")
     network, info = load_style(style)
     network.to(device)
     if name == "openvino":
@@ -221,17 +207,6 @@ def import_openvino() -> Any:
     import openvino.preprocess
 
     return openvino
-
-
-def missing_packages(extra: str) -> list[str]:
-    """The packages of an extra that are not installed."""
-    return [name for name in _PACKAGES[extra] if importlib.util.find_spec(name) is None]
-
-
-def require(extra: str) -> None:
-    """Raises a `UserError` with the command that installs an extra, unless it is installed."""
-    if missing := missing_packages(extra):
-        raise UserError(f"{extra} needs {', '.join(missing)}: pip install 'fast-style-transfer[{extra}]'")
 
 
 def to_onnx(style: Path) -> bytes:

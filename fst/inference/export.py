@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from PIL import ImageOps
 
-from fst.errors import RunError, UserError
-from fst.files import check_writable, write_errors_of, written_atomically
+from fst.errors import RunError
+from fst.files import write_errors_of, written_atomically
 from fst.images import psnr, read_tensor, resize, to_tensor
-from fst.inference.backends import RunNetwork, import_openvino, load_onnx, load_openvino, require, to_onnx
+from fst.inference.backends import RunNetwork, import_openvino, load_onnx, load_openvino, to_onnx
+from fst.inference.export_check import EXPORT_SUFFIXES, check_export
 from fst.networks.transform import TransformNetwork
 from fst.pictures import flatten_alpha, read_image, require_images
 from fst.resources import find_style_image
 from fst.style_file import load_style
 
-EXPORT_SUFFIXES = {"onnx": (".onnx",), "openvino": (".xml", ".bin")}
 LEAST_PSNR = {"fp32": 40.0, "fp16": 40.0, "int8": 30.0}  # dB, to PyTorch in float32
 _CHECKED_SIZES = ((61, 90), (127, 33), (255, 341))  # height and width, none a multiple of the strides
 _CALIBRATION = 24  # photos
@@ -47,20 +47,8 @@ def export_style(
         StyleFileError: the style cannot be read.
         RunError: the PSNR is too low (nothing is written then), or the files cannot be written.
     """
-    require(to)
+    check_export(to, output, precision, photos, force)
     suffixes = EXPORT_SUFFIXES[to]
-    if output.suffix != suffixes[0]:
-        raise UserError(f"{output}: {to} is written to a {suffixes[0]} file")
-    for path in map(output.with_suffix, suffixes):
-        if path.exists() and not force:
-            raise UserError(f"{path} exists; --force overwrites it")
-        check_writable(path)
-    if (precision == "int8") != (photos is not None):
-        raise UserError("int8, and only int8, measures its value ranges on photos: --precision int8 --photos FOLDER")
-    if precision == "int8" and to == "onnx":
-        raise UserError("int8 is for --to openvino: with ONNX Runtime it is slower than fp32")
-    if precision == "int8":
-        require("int8")
     pictures = None if photos is None else require_images(photos, "--photos ")
     network, _ = load_style(style)
     contents = _convert(to_onnx(style), to, precision, pictures)

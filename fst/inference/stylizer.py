@@ -17,6 +17,7 @@ from fst.hardware import fast_dtype, free_cuda_memory, free_memory, give_back_bl
 from fst.images import from_uint8, keep_colors, resize, to_uint8
 from fst.inference.backends import open_backend
 from fst.inference.bands import memory_need, stylize_in_bands
+from fst.inference.look import Look, check_shares
 from fst.pictures import flatten_alpha, resize_longer_side, scaled_size, to_srgb
 from fst.style_info import find_style
 
@@ -62,23 +63,15 @@ class Stylizer:
         memory: float | None = None,
         backend: str = "torch",
     ) -> None:
-        if not 0 <= strength <= 1:
-            raise UserError(f"strength is {strength}; it goes from 0 (the picture) to 1 (the style)")
-        if size is not None and size < 1:
-            raise UserError(f"size is {size}; it is the longer side in pixels")
-        if not 0.1 <= stroke <= 10:
-            raise UserError(f"stroke is {stroke}; it goes from 0.1 (fine) to 10 (broad), 1 is the style's own")
+        Look(size, strength, keep_colors, stroke)  # refuses what is out of range
         if memory is not None and not 0 < memory < inf:
             raise UserError(f"memory is {memory}; it is in GiB, above 0")
         shares = style if isinstance(style, Mapping) else {str(style): 1.0}
-        total = sum(shares.values())
-        if not all(share >= 0 for share in shares.values()) or not 0 < total < inf:
-            raise UserError(f"the shares of a blend are {list(shares.values())}; give styles with shares above 0")
+        self._shares = check_shares(shares)
         self.device = pick_device(device)
         self.backends = [open_backend(backend, find_style(name), self.device) for name in shares]
         self.infos = [opened.info for opened in self.backends]
         self.networks = [opened.network for opened in self.backends]
-        self._shares = [share / total for share in shares.values()]
         self.size, self.strength, self.keep_colors, self.stroke = size, strength, keep_colors, stroke
         self._memory_needs = [memory_need(network) for network in self.networks]
         self._memory_limit = None if memory is None else round(memory * 2**30)

@@ -18,8 +18,8 @@ from fst.networks.layers import (
     UpsampleConv,
     reflect,
 )
+from fst.pictures import LEAST_SIDE
 
-LEAST_SIDE = 16  # pixels; below it the reflection paddings no longer fit
 _BORDER = 8  # pixels added on each side and cut off again, see `TransformNetwork.margins`
 
 

@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import platform
-import re
 import statistics
 import tempfile
 import time
@@ -19,20 +18,20 @@ import yaml
 from torch import Tensor
 from tqdm import tqdm
 
-from fst.errors import UserError
 from fst.hardware import fast_dtype, keep_large_blocks, peak_memory_mib, pick_device
 from fst.images import from_uint8, psnr, to_uint8
-from fst.inference.backends import installed_backends, open_backend
-from fst.networks.transform import LEAST_SIDE, build_transform_network, plain_form
+from fst.inference.backends import open_backend
+from fst.inference.runtimes import installed_backends
+from fst.networks.transform import build_transform_network, plain_form
 from fst.pictures import read_image, resize_longer_side
 from fst.resources import find_style_image, resource_folder
+from fst.study.bench_check import check_bench, model_names
 from fst.style_file import load_style, save_style
 from fst.style_info import StyleFileError, StyleInfo, find_style, list_styles, read_info
 
 PLAIN = "plain eager fp32"  # as other implementations run `johnson`; all ratios are to it
 PLAIN_NETWORK = "johnson"
 _MOMENT = 0.3  # seconds of calls in each round
-_MOST_SIDE = 1 << 14  # pixels
 
 
 @dataclass(frozen=True)
@@ -113,15 +112,12 @@ def bench(
     Raises:
         UserError: no such network, backend or device.
     """
-    if rounds < 1:
-        raise UserError(f"rounds is {rounds}; the least is 1")
+    check_bench(networks, backends, rounds)
     machine = _machine(pick_device(device))
     known = installed_backends()
-    if unknown := set(backends or ()) - set(known):
-        raise UserError(f"no backend '{', '.join(sorted(unknown))}'; installed are {', '.join(known)}")
     backends = backends or [name for name in known if name != "compile"]  # which takes a minute for each size
     with tempfile.TemporaryDirectory() as folder:
-        styles = {name: _style_of(name, Path(folder)) for name in networks or _model_names()}
+        styles = {name: _style_of(name, Path(folder)) for name in networks or model_names()}
         plain = styles.get(PLAIN_NETWORK) or _style_of(PLAIN_NETWORK, Path(folder))
         rows: list[Row] = []
         steps = len(sizes) * (1 + len(styles) * len(backends))
@@ -179,20 +175,10 @@ def _test_picture(width: int, height: int) -> Tensor:
     return torch.from_numpy(np.array(picture.convert("RGB").resize((width, height))))[None]
 
 
-def _model_names() -> list[str]:
-    return sorted(path.stem for path in (resource_folder("conf") / "model").glob("*.yaml"))
-
-
 def _style_of(name: str, folder: Path) -> Path:
     """A style file with that network; a trained one if there is any, because the PSNR of random weights says little."""
-    if name not in _model_names():
-        try:
-            style = find_style(name)
-        except StyleFileError as error:
-            known = ", ".join([*_model_names(), *list_styles()])
-            raise UserError(f"no network or style '{name}'; there are {known}") from error
-        read_info(style)  # so that a damaged file is reported here, not by a process
-        return style
+    if name not in model_names():
+        return find_style(name)
     arguments = yaml.safe_load((resource_folder("conf") / "model" / f"{name}.yaml").read_text())
     architecture = arguments.pop("architecture")
     for style in list_styles().values():
@@ -223,18 +209,3 @@ def format_rows(rows: Iterable[dict[str, Any]]) -> str:
         speed = f"{row['ratio']:6.2f}× {row['median_ms']:9.1f} {row['spread']:6.2f} {row['fps']:7.1f}"
         lines.append(f"{name} {speed} {row['psnr']:6.1f} {row['peak_mib']:6.0f}")
     return "\n".join(lines)
-
-
-def parse_sizes(text: str) -> list[tuple[int, int]]:
-    """`1280x720,256x256` as widths and heights.
-
-    >>> parse_sizes("1280x720,256x256")
-    [(1280, 720), (256, 256)]
-
-    Raises:
-        UserError: not such a list, or a side out of range.
-    """
-    sizes = [tuple(map(int, match)) for match in re.findall(r"(?:^|,)(\d+)x(\d+)(?=,|$)", text)]
-    if len(sizes) != text.count(",") + 1 or not all(LEAST_SIDE <= side <= _MOST_SIDE for side in sum(sizes, ())):
-        raise UserError(f"sizes are WIDTHxHEIGHT,… of {LEAST_SIDE} to {_MOST_SIDE} pixels a side; this is '{text}'")
-    return [(width, height) for width, height in sizes]

@@ -31,9 +31,8 @@ from fst.files import write_atomically
 from fst.hardware import fast_dtype, keep_large_blocks, pick_device
 from fst.hydra_app import run_application
 from fst.images import read_tensor, resize, to_pil, to_tensor
-from fst.networks.transform import LEAST_SIDE
 from fst.perceptual import PerceptualLoss
-from fst.pictures import read_image, resize_longer_side, write_image
+from fst.pictures import LEAST_SIDE, read_image, resize_longer_side, write_image
 from fst.resources import find_style_image
 from fst.rules import check_loss
 from fst.schemas import Application, Layers, Loss, Network, NoLogger, StyleImage, Tensorboard

@@ -14,7 +14,8 @@ from torch import Tensor
 from fst.errors import RunError, UserError
 from fst.images import from_uint8, to_tensor, to_uint8
 from fst.inference import backends
-from fst.inference.backends import BACKENDS, Backend, installed_backends, open_backend
+from fst.inference.backends import Backend, open_backend
+from fst.inference.runtimes import BACKENDS, installed_backends
 from fst.inference.stylizer import Stylizer
 from fst.resources import resource_folder
 from fst.style_file import load_style

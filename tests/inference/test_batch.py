@@ -14,6 +14,7 @@ from PIL import Image
 from fst.cli import main
 from fst.errors import RunError
 from fst.inference.batch import stylize_all
+from fst.inference.jobs import plan
 from fst.inference.stylizer import Stylizer
 from fst.inference.video.pipeline import stylize_video
 from fst.pictures import read_image
@@ -41,6 +42,9 @@ class FakeStylizer(Stylizer):
 def fake(tmp_path: Path, style_file: Path, monkeypatch: pytest.MonkeyPatch) -> FakeStylizer:
     monkeypatch.chdir(tmp_path)
     stylizer = FakeStylizer(style_file, "cpu")
+    run = Path("outputs/tiny/run")  # where `-s tiny` is found
+    run.mkdir(parents=True)
+    (run / "tiny.safetensors").write_bytes(style_file.read_bytes())
     monkeypatch.setattr("fst.inference.stylizer.Stylizer", lambda *_, **__: stylizer)
     return stylizer
 
@@ -142,7 +146,7 @@ def test_a_picture_cannot_hold_a_video(clip: Path, fake: FakeStylizer, capsys: p
         ("clip.mp4 -o %d.png --quality 5", "--quality: only for videos, and %d.png are pictures"),
         ("clip.mp4 --quality 60", "quality is 60; libx264's goes from 0 (the best) to 51"),
         ("a.png -o a.mp4 --fps 100000", "fps is 100000; it is frames a second, above 0 and up to 1000"),
-        ("a.png --max-megapixels 0", "max-megapixels is 0.0; it is in millions of pixels, above 0"),
+        ("a.png --max-megapixels 0", "--max-megapixels: '0' is not a number above 0"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(clip: Path, fake: FakeStylizer, arguments: str, message: str) -> None:
@@ -201,8 +205,8 @@ def test_what_the_system_refuses_costs_one_input(
     assert [line for line in captured.err.splitlines() if line.startswith("fst: ")] == [
         "fst: nothing/*.png: matches nothing",
         "fst: in/locked: Permission denied",
+        "fst: in/long.png: File name too long",  # names are checked before the work begins
         "fst: in/huge.png: not enough memory",
-        "fst: in/long.png: File name too long",
     ]
     assert captured.out == "2 stylized, 4 failed\n"
     assert stylize("in/locked", "-o", "out") == 1
@@ -230,11 +234,12 @@ def test_a_photo_too_large_for_the_memory_is_decoded_smaller_where_it_can_be(
 
 def test_a_video_can_be_stylized_in_any_thread(clip: Path, fake: FakeStylizer) -> None:
     before = signal.getsignal(signal.SIGINT)
-    statuses: list[int] = []
-    thread = threading.Thread(target=lambda: statuses.append(stylize_all(fake, ["clip.mp4"], Path("out.mp4"))))
+    written: list[int] = []
+    planned = plan(["clip.mp4"], Path("out.mp4"), ["tiny"])
+    thread = threading.Thread(target=lambda: written.append(stylize_all(planned, [fake])))
     thread.start()
     thread.join()
-    assert statuses == [0]
+    assert written == [1]
     assert signal.getsignal(signal.SIGINT) is before
 
 

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fst.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np  # not to load it: mistaken flags need not wait for it
 
 # Code points of ITU-T H.273, as in FFmpeg.
 BT709, UNTAGGED, BT470BG, BT601 = 1, 2, 5, 6
@@ -56,7 +57,7 @@ class Frame:
     the reader's `time_base`.
     """
 
-    picture: np.ndarray | None
+    picture: "np.ndarray | None"
     pts: int = 0
     duration: int = 0
     tags: ColorTags = ColorTags(BT709)

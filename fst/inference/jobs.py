@@ -1,0 +1,223 @@
+"""What `fst stylize` has to do: its inputs, and which output each gets. Mistakes in both are found without torch."""
+
+import glob
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import UnidentifiedImageError
+
+from fst.errors import RunError, UserError, one_line
+from fst.files import check_writable, refusal_to_read, write_errors_of
+from fst.inference.video.types import VIDEO_SUFFIXES, WRITABLE_VIDEO_SUFFIXES, VideoOptions, find_frames, is_template
+from fst.pictures import (
+    PICTURE_SUFFIXES,
+    WRITABLE_PICTURE_SUFFIXES,
+    ImageError,
+    check_image,
+    find_images,
+    is_animated,
+)
+
+_FILE_SUFFIX = re.compile(r"\.[A-Za-z]\w{0,4}")  # "results.2024" and "v1.0" may be folders
+
+
+@dataclass(frozen=True)
+class Job:
+    """An input, and an output for each style.
+
+    Attributes:
+        frames: the pictures that become one video.
+    """
+
+    source: Path
+    targets: tuple[Path, ...]
+    is_video: bool
+    frames: tuple[Path, ...] = ()
+
+
+@dataclass
+class Plan:
+    """The inputs that can be done, and the number of those that failed.
+
+    Each failure is reported in a line on stderr; that of a single input is raised.
+    """
+
+    alone: bool
+    jobs: list[Job] = field(default_factory=list)
+    failed: int = 0
+
+    @contextmanager
+    def input(self, name: str | Path) -> Iterator[None]:
+        """Around the work on one input: if it fails, the others are done all the same."""
+        try:
+            yield
+        except (UserError, RunError, OSError, MemoryError) as error:
+            failure: Exception = error
+            if isinstance(error, OSError):
+                failure = RunError(f"{name}: {error.strerror or error}")
+            elif isinstance(error, MemoryError):
+                failure = RunError(f"{name}: not enough memory")
+            if self.alone:
+                raise failure from error.__cause__
+            self.fail(failure)
+
+    def fail(self, error: object) -> None:
+        self.failed += 1
+        from tqdm import tqdm  # here, because loading it takes long
+
+        tqdm.write(f"fst: {one_line(error)}", file=sys.stderr)
+
+
+def plan(
+    inputs: Sequence[str],
+    output: Path | None,
+    styles: Sequence[str],
+    force: bool = False,
+    video_options: VideoOptions | None = None,
+) -> Plan:
+    """Find pictures and videos, folders of them and globs, and name their outputs; failures go to stderr, a line each.
+
+    Args:
+        output: a file (for one picture or video), a template of numbered pictures (for the frames of one video) or
+            a folder; `None` is the current one. Several pictures become one video where it is a video file.
+        styles: their names; each input gets an output for each.
+        force: overwrite existing outputs.
+
+    Raises:
+        UserError, RunError: the only input cannot be done, or `output` or the options suit none of the inputs.
+    """
+    is_file = output is not None and _names_file(output)
+    if is_file and len(styles) > 1:
+        raise UserError(f"-o {output} is one file for {len(styles)} styles; name a folder")
+    planned = Plan(alone=len(inputs) == 1)
+    found: list[tuple[Path, Path]] = []
+    for text in inputs:
+        with planned.input(text):
+            found += _find(text, planned)
+    jobs = list(_jobs(found, output, is_file, styles)) if found else []
+    options = video_options or VideoOptions()
+    if (flags := options.given()) and found and not any(job.is_video for job in jobs):
+        raise UserError(f"{', '.join(flags)}: only for videos, and there is none")
+    planned.alone = len(jobs) == 1 and not planned.failed
+    taken: set[Path] = set()
+    for job in jobs:
+        with planned.input(job.source):
+            _check_targets(job, taken, force)
+            if planned.alone:  # of several, each is opened when its turn comes
+                _check_source(job, options)
+            planned.jobs.append(job)
+            taken.update(job.targets)
+    return planned
+
+
+def _check_targets(job: Job, taken: set[Path], force: bool) -> None:
+    for target in job.targets:
+        if target in taken:
+            raise UserError(f"{job.source}: {target} is already another input's output; use separate folders")
+        if job.is_video and target.suffix.lower() in WRITABLE_PICTURE_SUFFIXES and not is_template(target):
+            numbered = target.with_stem(f"{target.stem}-%05d")
+            raise UserError(f"{job.source} is a video, {target} one picture; -o {numbered} writes each frame")
+        check_writable(target)
+        existing = find_frames(target) if is_template(target) else [target]
+        if existing and existing[0].exists() and not force:
+            raise UserError(f"{existing[0]} exists; --force overwrites it, -o NAME keeps both")
+
+
+def _check_source(job: Job, options: VideoOptions) -> None:
+    if not job.is_video:
+        check_image(job.source)
+    elif not job.frames:
+        from fst.inference.video.reader import VideoReader
+
+        VideoReader(job.source).close()
+
+
+def _is_video(path: Path) -> bool:
+    """Decide by the suffix. A GIF is a video if it is animated, a file of another suffix unless it is a picture."""
+    suffix = path.suffix.lower()
+    if suffix in VIDEO_SUFFIXES or suffix in PICTURE_SUFFIXES - {".gif"}:
+        return suffix in VIDEO_SUFFIXES
+    try:
+        return is_animated(path)
+    except ImageError as error:
+        return suffix != ".gif" and isinstance(error.__cause__, UnidentifiedImageError)
+
+
+def _jobs(
+    found: Sequence[tuple[Path, Path]], output: Path | None, is_file: bool, styles: Sequence[str]
+) -> Iterator[Job]:
+    """Each input with its targets. The tree below an input folder is kept."""
+    if output is not None and is_file:
+        sources = tuple(path for path, _ in found)
+        if _become_video(sources, output):
+            yield Job(sources[0] if len(sources) == 1 else sources[0].parent, (output,), True, sources)
+        elif len(found) > 1:
+            raise UserError(f"-o {output} is one file for {len(found)} inputs; name a folder")
+        else:
+            yield Job(sources[0], (output,), _is_video(sources[0]))
+        return
+    folder = output or Path()
+    for source, place in found:
+        suffix = place.suffix.lower()
+        if is_video := _is_video(source):
+            suffix = place.suffix if suffix in WRITABLE_VIDEO_SUFFIXES else ".mkv"  # Matroska holds every kind of sound
+        else:
+            suffix = place.suffix if suffix in WRITABLE_PICTURE_SUFFIXES else ".png"
+        targets = (folder / place.with_name(f"{place.stem}-{style}{suffix}") for style in styles)
+        yield Job(source, tuple(targets), is_video)
+
+
+def _names_file(output: Path) -> bool:
+    """Whether `output` is the name of a file; if not, it is a folder's.
+
+    Raises:
+        UserError: it has the suffix of a file that fst does not write.
+    """
+    with write_errors_of(output):
+        if output.is_dir():
+            return False
+    if output.suffix.lower() in PICTURE_SUFFIXES | VIDEO_SUFFIXES or is_template(output):
+        return True
+    if str(output) == "-" or _FILE_SUFFIX.fullmatch(output.suffix):
+        raise UserError(f"-o {output}: neither a picture nor a video (.png, .jpg, .mp4, …), nor a folder that is there")
+    return False
+
+
+def _become_video(sources: Sequence[Path], output: Path) -> bool:
+    """Whether pictures become the frames of one output. A single picture and a GIF make a picture."""
+    suffix = output.suffix.lower()
+    if not is_template(output) and suffix not in VIDEO_SUFFIXES and (suffix != ".gif" or len(sources) == 1):
+        return False
+    # Path.exists raises an error in a folder without search permission.
+    return all(os.path.exists(path) and not _is_video(path) for path in sources)  # noqa: PTH110
+
+
+def _find(text: str, planned: Plan) -> list[tuple[Path, Path]]:
+    """The pictures and videos that an argument names, each with its path below the output folder."""
+    if not text:
+        raise UserError("an input is empty; name a picture, a video or a folder ('.' is the current one)")
+    path = Path(text).expanduser()
+    if path.is_dir():
+
+        def skip(error: OSError) -> None:
+            if Path(error.filename) == path:
+                raise error
+            planned.fail(f"{error.filename}: {error.strerror}")
+
+        files = find_images(path, PICTURE_SUFFIXES | VIDEO_SUFFIXES, skip)
+        if not files:
+            raise UserError(f"{text}: no pictures in it or below it")
+        return [(file, file.relative_to(path)) for file in files]
+    if not path.exists() and (is_template(path) or glob.has_magic(text)):
+        # Path.glob does not take absolute patterns.
+        names = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
+        files = find_frames(path) if is_template(path) else [Path(name) for name in names]
+        if not (files := [file for file in files if not refusal_to_read(file)]):
+            raise UserError(f"{text}: matches {'folders only' if names else 'nothing'}")
+        return [(file, Path(file.name)) for file in files]
+    return [(path, Path(path.name))]
