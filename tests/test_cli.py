@@ -1,5 +1,6 @@
 """The commands that need neither Lightning nor Hydra; `fst train` is in training/test_train.py."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -7,10 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 import fst
 from fst.cli import main
+from fst.pictures import read_image
+from fst.resources import resource_folder
+from fst.style_file import load_style, save_style
+from fst.style_info import read_info
 from tests.conftest import make_picture
 
 
@@ -32,6 +38,49 @@ def test_one_picture(folder: Path, style_file: Path, capsys: pytest.CaptureFixtu
     assert Image.open("new/painted.png").size == (24, 18)
     assert main(["stylize", "in/a.jpg", "-s", str(style_file), "-o", "somewhere"]) == 0
     assert Path("somewhere/a-tiny.jpg").is_file()
+
+
+def test_several_styles_in_one_pass(
+    folder: Path, style_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Path("outputs/tiny/run/own.safetensors")
+    own.parent.mkdir(parents=True)
+    network, info = load_style(style_file)
+    save_style(own, network, dataclasses.replace(info, name="own"))
+    own.with_name("broken.safetensors").write_bytes(b"")
+    monkeypatch.setattr("fst.style_info._bundled_styles", lambda: [])
+    reads: list[Path] = []
+    monkeypatch.setattr("fst.inference.batch.read_image", lambda path, **_: reads.append(path) or read_image(path))
+    assert main(["stylize", "in", "-s", str(style_file), "-s", "own", "-o", "two"]) == 0
+    assert {path.name for path in Path("two").glob("*.*")} == {"a-tiny.jpg", "b-tiny.png", "a-own.jpg", "b-own.png"}
+    assert len(reads) == 3, "each photo is read once"
+    assert "6 stylized, 0 failed" in capsys.readouterr().out
+    assert main(["stylize", "in/b.png", "-s", str(style_file), "-o", "alone.png"]) == 0
+    assert Path("alone.png").read_bytes() == Path("two/b-tiny.png").read_bytes() == Path("two/b-own.png").read_bytes()
+    assert main(["stylize", "in/b.png", "-s", "all", "-o", "all"]) == 0
+    assert [path.name for path in Path("all").iterdir()] == ["b-own.png"]
+    assert "left out: outputs/tiny/run/broken.safetensors: damaged" in capsys.readouterr().err
+    assert main(["stylize", "in/b.png", "-s", "all", "-s", "own", "-o", "twice"]) == 2
+
+
+def test_a_sheet_of_all_styles(
+    folder: Path, style_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged = folder / "damaged.safetensors"
+    damaged.write_bytes(style_file.read_bytes()[:-1])
+    monkeypatch.setattr("fst.style_info._bundled_styles", lambda: [style_file])
+    assert main(["styles", "--preview", "in/a.jpg"]) == 0
+    assert capsys.readouterr().out == "a-styles.jpg\n"
+    with Image.open("a-styles.jpg") as sheet:
+        assert sheet.size == (2 * (384 + 12) + 12, 288 + 24 + 2 * 12)
+        painted = np.asarray(sheet.crop((408, 12, 792, 300)), dtype=float)
+        assert np.abs(painted - np.asarray(sheet.crop((12, 12, 396, 300)), dtype=float)).mean() > 5
+        assert np.asarray(sheet.crop((408, 300, 792, 330))).min() < 100, "a name below it"
+    assert main(["styles", "--preview", "in/a.jpg"]) == 2
+    monkeypatch.setattr("fst.style_info._bundled_styles", lambda: [style_file, damaged])
+    assert main(["styles", "--preview", "in/a.jpg", "-o", "sheet.png"]) == 1
+    assert "damaged.safetensors: damaged" in capsys.readouterr().err
+    assert Path("sheet.png").exists(), "a damaged style costs only itself"
 
 
 def test_existing_outputs_need_force(folder: Path, style_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,6 +184,10 @@ def test_styles_lists_names(folder: Path, style_file: Path, capsys: pytest.Captu
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert "johnson (width 4, blocks 1, norm instance)" in lines["tiny"]
     assert "damaged" in lines["broken"]
+    assert "orange and dark blue" in lines["the_scream_small"]
+    known = set(yaml.safe_load((resource_folder("checkpoints") / "looks.yaml").read_text()))
+    infos = [read_info(path) for path in (resource_folder("checkpoints")).glob("*.safetensors")]
+    assert known == {info.style_image or info.name for info in infos}
 
 
 def test_version_and_unexpected_errors(

@@ -116,11 +116,17 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _chosen(styles: Sequence[str]) -> list[str]:
-    """The styles to use, each once; `all` means every one that `fst styles` lists."""
-    from fst.style_info import list_styles
+    """The styles to use, each once; `all` means every one that `fst styles` lists and that can be read."""
+    from fst.style_info import StyleFileError, list_styles, read_info
 
-    known = list(list_styles()) if "all" in styles else []
-    chosen = [name for style in styles for name in (known if style == "all" else [style])]
+    chosen = [style for style in styles if style != "all"]
+    for name, path in list_styles().items() if "all" in styles else ():
+        try:
+            read_info(path)
+        except StyleFileError as error:
+            print(f"fst: left out: {one_line(error)}", file=sys.stderr)
+        else:
+            chosen.append(name)
     if len(set(chosen)) < len(chosen):
         raise UserError("-s/--style: a style is given twice; --blend A:0.5,B:0.5 mixes several styles")
     return chosen

@@ -127,7 +127,9 @@ def test_both_files_or_none(
     folder: Path, style_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("openvino")
-    monkeypatch.setattr("fst.inference.export_check.check_writable", lambda _: None)  # as if the folder came during the work
+    monkeypatch.setattr(
+        "fst.inference.export_check.check_writable", lambda _: None
+    )  # as if the folder came during the work
     Path("tiny.xml").write_text("precious")
     Path("tiny.bin").mkdir()  # cannot be replaced by a file
     assert main(["export", str(style_file), "--to", "openvino", "--force"]) == 1
