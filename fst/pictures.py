@@ -9,12 +9,13 @@ import warnings
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from fst.errors import RunError, UserError
 from fst.files import refusal_to_read, write_errors_of, written_atomically
+from fst.metadata import Metadata, read_metadata
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".jfif"})
 WRITABLE_PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
@@ -100,12 +101,32 @@ def read_image(
     Raises:
         ImageError: not a picture, damaged, or cut short.
     """
+    with _opened(path, at_least, file, check_size) as image:
+        return to_srgb(image)
+
+
+def read_photo(
+    path: Path, at_least: int | None = None, check_size: Callable[[int, int], None] | None = None
+) -> tuple[Image.Image, Metadata]:
+    """As `read_image`, with what else is in the file."""
+    with _opened(path, at_least, None, check_size) as image:
+        metadata = read_metadata(image)
+        return to_srgb(image), metadata
+
+
+@contextmanager
+def _opened(
+    path: Path,
+    at_least: int | None,
+    file: BinaryIO | None,
+    check_size: Callable[[int, int], None] | None,
+) -> Iterator[Image.Image]:
     with _image_errors(path), _open(path, file) as image:
         if at_least is not None:
             image.draft(None, (at_least, at_least))
         if check_size is not None:
             check_size(*image.size)
-        return to_srgb(image)
+        yield image
 
 
 def check_image(path: Path) -> None:
@@ -221,8 +242,11 @@ def scaled_size(width: int, height: int, longer: int | None) -> tuple[int, int]:
     return max(1, round(width * factor)), max(1, round(height * factor))
 
 
-def write_image(image: Image.Image, path: Path) -> None:
+def write_image(image: Image.Image, path: Path, metadata: Metadata | None = None) -> None:
     """Encode by the suffix and write atomically; alpha is laid over white where the format cannot hold it.
+
+    Args:
+        metadata: of a photo, to be kept as far as the format holds it.
 
     Raises:
         UserError: the suffix names no picture format that can be written.
@@ -234,6 +258,8 @@ def write_image(image: Image.Image, path: Path) -> None:
         raise UserError(f"{path}: cannot write '{suffix}' pictures; use .png, .jpg or .webp")
     if suffix in _OPAQUE_SUFFIXES:
         image = flatten_alpha(image)
-    options = {"quality": _JPEG_QUALITY, "subsampling": 0} if image_format == "JPEG" else {}
+    options: dict[str, Any] = {"quality": _JPEG_QUALITY, "subsampling": 0} if image_format == "JPEG" else {}
+    if metadata is not None and (kept := metadata.save_options(image_format)):
+        image, options = metadata.apply_profile(image), options | kept
     with written_atomically(path) as temporary, write_errors_of(path):
         image.save(temporary, format=image_format, **options)

@@ -13,7 +13,7 @@ from PIL import Image
 
 import fst
 from fst.cli import main
-from fst.pictures import read_image
+from fst.pictures import read_photo
 from fst.resources import resource_folder
 from fst.style_file import load_style, save_style
 from fst.style_info import read_info
@@ -50,7 +50,7 @@ def test_several_styles_in_one_pass(
     own.with_name("broken.safetensors").write_bytes(b"")
     monkeypatch.setattr("fst.style_info._bundled_styles", lambda: [])
     reads: list[Path] = []
-    monkeypatch.setattr("fst.inference.batch.read_image", lambda path, **_: reads.append(path) or read_image(path))
+    monkeypatch.setattr("fst.inference.batch.read_photo", lambda path, **_: reads.append(path) or read_photo(path))
     assert main(["stylize", "in", "-s", str(style_file), "-s", "own", "-o", "two"]) == 0
     assert {path.name for path in Path("two").glob("*.*")} == {"a-tiny.jpg", "b-tiny.png", "a-own.jpg", "b-own.png"}
     assert len(reads) == 3, "each photo is read once"
@@ -81,6 +81,19 @@ def test_a_sheet_of_all_styles(
     assert main(["styles", "--preview", "in/a.jpg", "-o", "sheet.png"]) == 1
     assert "damaged.safetensors: damaged" in capsys.readouterr().err
     assert Path("sheet.png").exists(), "a damaged style costs only itself"
+
+
+def test_variants_do_not_collide(folder: Path, style_file: Path) -> None:
+    for flags in (
+        [],
+        ["--size", "24"],
+        ["--strength", "0.5", "--keep-colours"],
+        ["--stroke", "0.5"],
+        ["--suffix", "_b"],
+    ):
+        assert main(["stylize", "in/a.jpg", "-s", str(style_file), "-o", "out", *flags]) == 0
+    found = {path.name for path in Path("out").iterdir()}
+    assert found == {f"a-tiny{end}.jpg" for end in ("", "-24px", "-strength0.5-colors", "-stroke0.5", "_b")}
 
 
 def test_existing_outputs_need_force(folder: Path, style_file: Path, capsys: pytest.CaptureFixture[str]) -> None:

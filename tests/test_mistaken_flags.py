@@ -84,6 +84,7 @@ STYLIZE = [
     ("stylize a.jpg -s night.safetensors --device ''", "no device ''"),
     ("stylize a.jpg -s night.safetensors --backend abacus", "no backend 'abacus'; there are torch"),
     ("stylize a.jpg -s night.safetensors --backend ''", "no backend ''"),
+    ("stylize a.jpg -s night.safetensors --suffix a/b", "--suffix a/b: a part of a name has no path separators"),
     ("stylize webcam:0 -s night.safetensors -o live.mp4", "one camera and -s STYLE"),
     ("stylize webcam:0 a.jpg -s night.safetensors", "one camera and -s STYLE"),
     ("stylize webcam:0 --blend udnie:1", "one camera and -s STYLE"),

@@ -36,13 +36,16 @@ def add(commands: flags.Commands) -> None:
         help="file, folder, or frames/%%05d.png for a video's frames; pictures become one video where it is a video "
         "file; default: INPUT-STYLE here",
     )
+    stylize.add_argument(
+        "--suffix", help="ends the default names, INPUT-STYLE, in place of what tells the look: -768px-colors"
+    )
     stylize.add_argument("--force", action="store_true", help="overwrite existing outputs")
     stylize.add_argument(
         "--size", type=flags.whole, help="longer side in pixels to stylize at; default: the picture's own"
     )
     look = stylize.add_argument_group("look")
     look.add_argument("--strength", type=flags.number, default=1.0, help="0 (the picture) to 1 (the style); default 1")
-    look.add_argument("--keep-colors", action="store_true", help="keep the picture's colours")
+    look.add_argument("--keep-colors", "--keep-colours", action="store_true", help="keep the picture's colours")
     look.add_argument(
         "--stroke", type=flags.number, default=1.0, help="breadth of the strokes: 2 doubles it; default 1"
     )
@@ -74,27 +77,25 @@ def add(commands: flags.Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from fst.inference.jobs import plan
-    from fst.inference.look import Look, check_shares
+    from fst.inference.look import Look
     from fst.inference.runtimes import check_backend
     from fst.inference.video.types import VideoOptions
     from fst.pictures import allow_megapixels, read_image
-    from fst.style_info import find_style, read_info
 
     camera = options.inputs[0].startswith(WEBCAM)
     if camera and (options.blend or options.mask or options.output or len(options.inputs) > 1):
         raise UserError(f"{WEBCAM}: one camera and -s STYLE, without --blend, --mask or -o")
-    styles = [options.blend] if options.blend else _chosen(options.style)
+    styles: list[str | dict[str, float]] = [options.blend] if options.blend else list(_chosen(options.style))
     if camera and len(styles) > 1:
         raise UserError(f"{WEBCAM}: one -s STYLE; its page has the others to choose from")
-    if options.blend:
-        check_shares(options.blend)
-    names = ["+".join(read_info(find_style(name)).name for name in ([s] if isinstance(s, str) else s)) for s in styles]
+    names = [_name(style) for style in styles]
     look = Look(options.size, options.strength, options.keep_colors, options.stroke)
     check_backend(options.backend)
     allow_megapixels(options.max_megapixels)
     video_options = VideoOptions(options.codec, options.quality, options.pixel_format, options.fps, options.preset)
     mask = read_image(options.mask) if options.mask else None
-    planned = None if camera else plan(options.inputs, options.output, names, options.force, video_options)
+    endings = [name + _ending(options, str(look)) for name in names]
+    planned = None if camera else plan(options.inputs, options.output, endings, options.force, video_options)
 
     if planned is not None and not planned.jobs:
         return _report(planned, 0)
@@ -130,6 +131,26 @@ def _chosen(styles: Sequence[str]) -> list[str]:
     if len(set(chosen)) < len(chosen):
         raise UserError("-s/--style: a style is given twice; --blend A:0.5,B:0.5 mixes several styles")
     return chosen
+
+
+def _name(style: str | dict[str, float]) -> str:
+    """Of a style, or of a blend and its shares."""
+    from fst.inference.look import check_shares
+    from fst.style_info import find_style, read_info
+
+    if isinstance(style, dict):
+        check_shares(style)
+        return "+".join(map(_name, style))
+    return read_info(find_style(style)).name
+
+
+def _ending(options: argparse.Namespace, look: str) -> str:
+    """What follows INPUT-STYLE in the name of an output."""
+    if options.suffix is None:
+        return look + ("-mask" if options.mask else "")
+    if "/" in options.suffix or "\\" in options.suffix or not (options.suffix or "-").isprintable():
+        raise UserError(f"--suffix {options.suffix}: a part of a name has no path separators or control characters")
+    return options.suffix
 
 
 def _report(planned: "Plan", written: int) -> int:

@@ -14,7 +14,7 @@ from fst.inference.jobs import Job, Plan
 from fst.inference.stylizer import Stylizer
 from fst.inference.video.pipeline import stylize_video
 from fst.inference.video.types import VideoOptions
-from fst.pictures import ImageError, read_image, write_image
+from fst.pictures import ImageError, read_photo, write_image
 from fst.signals import Interrupted, StopRequest
 
 
@@ -59,12 +59,12 @@ def _stylize_photo(stylizers: Sequence[Stylizer], job: Job, mask: Image.Image | 
 
     try:
         try:
-            image = read_image(job.source, check_size=check_size)
+            image, metadata = read_photo(job.source, check_size=check_size)
         except RunError:  # too large for the memory
             if size is None:
                 raise
             # It will be scaled down, and a JPEG can be decoded at a fraction of its size.
-            image = read_image(job.source, 2 * size, check_size=check_size)
+            image, metadata = read_photo(job.source, 2 * size, check_size=check_size)
     except ImageError:  # names the file already
         raise
     except (UserError, RunError) as error:
@@ -74,7 +74,7 @@ def _stylize_photo(stylizers: Sequence[Stylizer], job: Job, mask: Image.Image | 
             stylized = stylizer(image, mask)
         except (UserError, RunError) as error:
             raise type(error)(f"{job.source}: {error}") from error
-        write_image(stylized, target)
+        write_image(stylized, target, metadata)
     return len(job.targets)
 
 

@@ -76,7 +76,7 @@ class Plan:
 def plan(
     inputs: Sequence[str],
     output: Path | None,
-    styles: Sequence[str],
+    endings: Sequence[str],
     force: bool = False,
     video_options: VideoOptions | None = None,
 ) -> Plan:
@@ -85,21 +85,21 @@ def plan(
     Args:
         output: a file (for one picture or video), a template of numbered pictures (for the frames of one video) or
             a folder; `None` is the current one. Several pictures become one video where it is a video file.
-        styles: their names; each input gets an output for each.
+        endings: of the outputs' names, after the input's and `-`; each input gets an output for each.
         force: overwrite existing outputs.
 
     Raises:
         UserError, RunError: the only input cannot be done, or `output` or the options suit none of the inputs.
     """
     is_file = output is not None and _names_file(output)
-    if is_file and len(styles) > 1:
-        raise UserError(f"-o {output} is one file for {len(styles)} styles; name a folder")
+    if is_file and len(endings) > 1:
+        raise UserError(f"-o {output} is one file for {len(endings)} styles; name a folder")
     planned = Plan(alone=len(inputs) == 1)
     found: list[tuple[Path, Path]] = []
     for text in inputs:
         with planned.input(text):
             found += _find(text, planned)
-    jobs = list(_jobs(found, output, is_file, styles)) if found else []
+    jobs = list(_jobs(found, output, is_file, endings)) if found else []
     options = video_options or VideoOptions()
     if (flags := options.given()) and found and not any(job.is_video for job in jobs):
         raise UserError(f"{', '.join(flags)}: only for videos, and there is none")
@@ -149,7 +149,7 @@ def _is_video(path: Path) -> bool:
 
 
 def _jobs(
-    found: Sequence[tuple[Path, Path]], output: Path | None, is_file: bool, styles: Sequence[str]
+    found: Sequence[tuple[Path, Path]], output: Path | None, is_file: bool, endings: Sequence[str]
 ) -> Iterator[Job]:
     """Each input with its targets. The tree below an input folder is kept."""
     if output is not None and is_file:
@@ -168,7 +168,7 @@ def _jobs(
             suffix = place.suffix if suffix in WRITABLE_VIDEO_SUFFIXES else ".mkv"  # Matroska holds every kind of sound
         else:
             suffix = place.suffix if suffix in WRITABLE_PICTURE_SUFFIXES else ".png"
-        targets = (folder / place.with_name(f"{place.stem}-{style}{suffix}") for style in styles)
+        targets = (folder / place.with_name(f"{place.stem}-{ending}{suffix}") for ending in endings)
         yield Job(source, tuple(targets), is_video)
 
 

@@ -29,6 +29,16 @@ class Look:
         if not 0.1 <= self.stroke <= 10:
             raise UserError(f"stroke is {self.stroke}; it goes from 0.1 (fine) to 10 (broad), 1 is the style's own")
 
+    def __str__(self) -> str:
+        """What differs from the default, for the names of outputs: "", "-768px-colors"."""
+        parts = {
+            f"-{self.size}px": self.size is not None,
+            f"-strength{self.strength:g}": self.strength != 1,
+            "-colors": self.keep_colors,
+            f"-stroke{self.stroke:g}": self.stroke != 1,
+        }
+        return "".join(part for part, is_set in parts.items() if is_set)
+
 
 def check_shares(shares: Mapping[str, float]) -> list[float]:
     """The shares of the styles in a blend, scaled so that their sum is 1.

@@ -17,7 +17,7 @@ from fst.inference.batch import stylize_all
 from fst.inference.jobs import plan
 from fst.inference.stylizer import Stylizer
 from fst.inference.video.pipeline import stylize_video
-from fst.pictures import read_image
+from fst.pictures import read_photo
 from fst.signals import StopRequest
 from tests.clips import gray, invert, look, make_gif, make_video, same
 from tests.conftest import make_picture
@@ -180,7 +180,7 @@ def test_what_the_system_refuses_costs_one_input(
     Path("in/locked").mkdir(parents=True)
     for name in ("a.png", "b.png", "long.png", "huge.png"):
         make_picture(20, 20).save(f"in/{name}")
-    exists, scandir, read = Path.exists, os.scandir, read_image
+    exists, scandir, read = Path.exists, os.scandir, read_photo
 
     def exists_or_not(path: Path) -> bool:
         if path.name == "long-tiny.png":
@@ -199,7 +199,7 @@ def test_what_the_system_refuses_costs_one_input(
 
     monkeypatch.setattr(Path, "exists", exists_or_not)
     monkeypatch.setattr(os, "scandir", list_folder)
-    monkeypatch.setattr("fst.inference.batch.read_image", read_or_not)
+    monkeypatch.setattr("fst.inference.batch.read_photo", read_or_not)
     assert stylize("nothing/*.png", "in", "-o", "out") == 1
     captured = capsys.readouterr()
     assert [line for line in captured.err.splitlines() if line.startswith("fst: ")] == [
