@@ -106,10 +106,13 @@ def read_image(
 
 
 def read_photo(
-    path: Path, at_least: int | None = None, check_size: Callable[[int, int], None] | None = None
+    path: Path,
+    at_least: int | None = None,
+    file: BinaryIO | None = None,
+    check_size: Callable[[int, int], None] | None = None,
 ) -> tuple[Image.Image, Metadata]:
     """As `read_image`, with what else is in the file."""
-    with _opened(path, at_least, None, check_size) as image:
+    with _opened(path, at_least, file, check_size) as image:
         metadata = read_metadata(image)
         return to_srgb(image), metadata
 
@@ -253,13 +256,18 @@ def write_image(image: Image.Image, path: Path, metadata: Metadata | None = None
         RunError: the file cannot be written.
     """
     suffix = path.suffix.lower()
-    image_format = Image.registered_extensions().get(suffix)
-    if image_format not in Image.SAVE:
+    if Image.registered_extensions().get(suffix) not in Image.SAVE:
         raise UserError(f"{path}: cannot write '{suffix}' pictures; use .png, .jpg or .webp")
+    with written_atomically(path) as temporary, write_errors_of(path), temporary.open("wb") as file:
+        encode_image(image, file, suffix, metadata)
+
+
+def encode_image(image: Image.Image, file: BinaryIO, suffix: str, metadata: Metadata | None = None) -> None:
+    """As `write_image`, into an open file; `suffix` is one of `WRITABLE_PICTURE_SUFFIXES`."""
+    image_format = Image.registered_extensions()[suffix]
     if suffix in _OPAQUE_SUFFIXES:
         image = flatten_alpha(image)
     options: dict[str, Any] = {"quality": _JPEG_QUALITY, "subsampling": 0} if image_format == "JPEG" else {}
     if metadata is not None and (kept := metadata.save_options(image_format)):
         image, options = metadata.apply_profile(image), options | kept
-    with written_atomically(path) as temporary, write_errors_of(path):
-        image.save(temporary, format=image_format, **options)
+    image.save(file, format=image_format, **options)

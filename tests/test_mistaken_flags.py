@@ -85,6 +85,13 @@ STYLIZE = [
     ("stylize a.jpg -s night.safetensors --backend abacus", "no backend 'abacus'; there are torch"),
     ("stylize a.jpg -s night.safetensors --backend ''", "no backend ''"),
     ("stylize a.jpg -s night.safetensors --suffix a/b", "--suffix a/b: a part of a name has no path separators"),
+    ("stylize a.jpg b.jpg -s night.safetensors -o -", "-o - is one file for 2 inputs"),
+    ("stylize a.jpg -s night.safetensors -s udnie -o -", "-o - is one file for 2 styles"),
+    ("stylize a.jpg -s night.safetensors --format png", "--format is for -o -; the suffix of a file names its format"),
+    (
+        "stylize a.jpg -s night.safetensors -o - --format mkv",
+        "--format mkv: no format of pictures; there are bmp",
+    ),
     ("stylize webcam:0 -s night.safetensors -o live.mp4", "one camera and -s STYLE"),
     ("stylize webcam:0 a.jpg -s night.safetensors", "one camera and -s STYLE"),
     ("stylize webcam:0 --blend udnie:1", "one camera and -s STYLE"),

@@ -19,7 +19,10 @@ WEBCAM = "webcam:"  # begins the name of an input that is a camera
 def add(commands: flags.Commands) -> None:
     stylize = commands.add_parser("stylize", help="pictures and videos: fst stylize photo.jpg -s starry_night")
     stylize.add_argument(
-        "inputs", nargs="+", metavar="INPUT", help="picture, video, folder, glob, frames/%%05d.png or webcam:0"
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="picture, video, folder, glob, frames/%%05d.png, webcam:0, or - for standard input",
     )
     style = stylize.add_mutually_exclusive_group(required=True)
     style.add_argument(
@@ -33,9 +36,10 @@ def add(commands: flags.Commands) -> None:
         "-o",
         "--output",
         type=Path,
-        help="file, folder, or frames/%%05d.png for a video's frames; pictures become one video where it is a video "
-        "file; default: INPUT-STYLE here",
+        help="file, folder, - for standard output, or frames/%%05d.png for a video's frames; pictures become one video "
+        "where it is a video file; default: INPUT-STYLE here",
     )
+    stylize.add_argument("--format", help="of -o -: png, jpg, webp, mkv, mp4, webm, ts, …; default: png or mkv")
     stylize.add_argument(
         "--suffix", help="ends the default names, INPUT-STYLE, in place of what tells the look: -768px-colors"
     )
@@ -92,7 +96,9 @@ def run(options: argparse.Namespace) -> int:
     look = Look(options.size, options.strength, options.keep_colors, options.stroke)
     check_backend(options.backend)
     allow_megapixels(options.max_megapixels)
-    video_options = VideoOptions(options.codec, options.quality, options.pixel_format, options.fps, options.preset)
+    video_options = VideoOptions(
+        options.codec, options.quality, options.pixel_format, options.fps, options.preset, options.format
+    )
     mask = read_image(options.mask) if options.mask else None
     endings = [name + _ending(options, str(look)) for name in names]
     planned = None if camera else plan(options.inputs, options.output, endings, options.force, video_options)
@@ -155,7 +161,9 @@ def _ending(options: argparse.Namespace, look: str) -> str:
 
 def _report(planned: "Plan", written: int) -> int:
     """Print what was done; returns the exit status."""
-    if planned.alone and written == 1:
+    if planned.alone and str(planned.jobs[0].targets[0]) == "-":
+        pass  # standard output holds the result
+    elif planned.alone and written == 1:
         print(one_line(planned.jobs[0].targets[0], None))
     else:
         print(f"{written} stylized, {planned.failed} failed")

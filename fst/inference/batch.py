@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from tqdm import tqdm
 
 from fst.errors import RunError, UserError, one_line
 from fst.inference.jobs import Job, Plan
+from fst.inference.pipes import PIPE, picture_suffix, standard_input, standard_output
 from fst.inference.stylizer import Stylizer
 from fst.inference.video.pipeline import stylize_video
 from fst.inference.video.types import VideoOptions
-from fst.pictures import ImageError, read_photo, write_image
+from fst.pictures import ImageError, encode_image, read_photo, write_image
 from fst.signals import Interrupted, StopRequest
 
 
@@ -57,14 +59,15 @@ def _stylize_photo(stylizers: Sequence[Stylizer], job: Job, mask: Image.Image | 
         for stylizer in stylizers:
             stylizer.check_size(width, height)
 
+    file = BytesIO(standard_input().read()) if job.source == PIPE else None
     try:
         try:
-            image, metadata = read_photo(job.source, check_size=check_size)
+            image, metadata = read_photo(job.source, file=file, check_size=check_size)
         except RunError:  # too large for the memory
             if size is None:
                 raise
             # It will be scaled down, and a JPEG can be decoded at a fraction of its size.
-            image, metadata = read_photo(job.source, 2 * size, check_size=check_size)
+            image, metadata = read_photo(job.source, 2 * size, file, check_size)
     except ImageError:  # names the file already
         raise
     except (UserError, RunError) as error:
@@ -74,7 +77,11 @@ def _stylize_photo(stylizers: Sequence[Stylizer], job: Job, mask: Image.Image | 
             stylized = stylizer(image, mask)
         except (UserError, RunError) as error:
             raise type(error)(f"{job.source}: {error}") from error
-        write_image(stylized, target, metadata)
+        if target == PIPE:
+            encode_image(stylized, buffer := BytesIO(), picture_suffix(job.format), metadata)
+            standard_output().write(buffer.getvalue())
+        else:
+            write_image(stylized, target, metadata)
     return len(job.targets)
 
 

@@ -13,6 +13,7 @@ from PIL import UnidentifiedImageError
 
 from fst.errors import RunError, UserError, one_line
 from fst.files import check_writable, refusal_to_read, write_errors_of
+from fst.inference.pipes import PIPE, holds_video, picture_suffix, standard_output, video_format
 from fst.inference.video.types import VIDEO_SUFFIXES, WRITABLE_VIDEO_SUFFIXES, VideoOptions, find_frames, is_template
 from fst.pictures import (
     PICTURE_SUFFIXES,
@@ -32,12 +33,14 @@ class Job:
 
     Attributes:
         frames: the pictures that become one video.
+        format: of what is written to standard output.
     """
 
     source: Path
     targets: tuple[Path, ...]
     is_video: bool
     frames: tuple[Path, ...] = ()
+    format: str | None = None
 
 
 @dataclass
@@ -56,6 +59,8 @@ class Plan:
         """Around the work on one input: if it fails, the others are done all the same."""
         try:
             yield
+        except BrokenPipeError:  # nobody reads standard output any more
+            raise
         except (UserError, RunError, OSError, MemoryError) as error:
             failure: Exception = error
             if isinstance(error, OSError):
@@ -91,6 +96,8 @@ def plan(
     Raises:
         UserError, RunError: the only input cannot be done, or `output` or the options suit none of the inputs.
     """
+    if PIPE.name in inputs and output is None:
+        output = PIPE
     is_file = output is not None and _names_file(output)
     if is_file and len(endings) > 1:
         raise UserError(f"-o {output} is one file for {len(endings)} styles; name a folder")
@@ -99,9 +106,15 @@ def plan(
     for text in inputs:
         with planned.input(text):
             found += _find(text, planned)
-    jobs = list(_jobs(found, output, is_file, endings)) if found else []
     options = video_options or VideoOptions()
-    if (flags := options.given()) and found and not any(job.is_video for job in jobs):
+    if options.format is not None and output != PIPE:
+        raise UserError("--format is for -o -; the suffix of a file names its format")
+    jobs = list(_jobs(found, output, is_file, endings, options.format)) if found else []
+    if (
+        (flags := [flag for flag in options.given() if flag != "--format"])
+        and found
+        and not any(job.is_video for job in jobs)
+    ):
         raise UserError(f"{', '.join(flags)}: only for videos, and there is none")
     planned.alone = len(jobs) == 1 and not planned.failed
     taken: set[Path] = set()
@@ -109,14 +122,19 @@ def plan(
         with planned.input(job.source):
             _check_targets(job, taken, force)
             if planned.alone:  # of several, each is opened when its turn comes
-                _check_source(job, options)
+                _check_source(job)
             planned.jobs.append(job)
             taken.update(job.targets)
     return planned
 
 
 def _check_targets(job: Job, taken: set[Path], force: bool) -> None:
+    if job.source == PIPE and job.is_video and len(job.targets) > 1:
+        raise UserError("-: a video from standard input can be read only once; give one -s STYLE")
     for target in job.targets:
+        if target == PIPE:
+            standard_output()
+            continue
         if target in taken:
             raise UserError(f"{job.source}: {target} is already another input's output; use separate folders")
         if job.is_video and target.suffix.lower() in WRITABLE_PICTURE_SUFFIXES and not is_template(target):
@@ -128,7 +146,11 @@ def _check_targets(job: Job, taken: set[Path], force: bool) -> None:
             raise UserError(f"{existing[0]} exists; --force overwrites it, -o NAME keeps both")
 
 
-def _check_source(job: Job, options: VideoOptions) -> None:
+def _check_source(job: Job) -> None:
+    if job.targets == (PIPE,):
+        (video_format if job.is_video else picture_suffix)(job.format)
+    if job.source == PIPE:  # what has been read cannot be read again
+        return
     if not job.is_video:
         check_image(job.source)
     elif not job.frames:
@@ -139,6 +161,8 @@ def _check_source(job: Job, options: VideoOptions) -> None:
 
 def _is_video(path: Path) -> bool:
     """Decide by the suffix. A GIF is a video if it is animated, a file of another suffix unless it is a picture."""
+    if path == PIPE:
+        return holds_video()
     suffix = path.suffix.lower()
     if suffix in VIDEO_SUFFIXES or suffix in PICTURE_SUFFIXES - {".gif"}:
         return suffix in VIDEO_SUFFIXES
@@ -149,7 +173,11 @@ def _is_video(path: Path) -> bool:
 
 
 def _jobs(
-    found: Sequence[tuple[Path, Path]], output: Path | None, is_file: bool, endings: Sequence[str]
+    found: Sequence[tuple[Path, Path]],
+    output: Path | None,
+    is_file: bool,
+    endings: Sequence[str],
+    output_format: str | None,
 ) -> Iterator[Job]:
     """Each input with its targets. The tree below an input folder is kept."""
     if output is not None and is_file:
@@ -159,7 +187,7 @@ def _jobs(
         elif len(found) > 1:
             raise UserError(f"-o {output} is one file for {len(found)} inputs; name a folder")
         else:
-            yield Job(sources[0], (output,), _is_video(sources[0]))
+            yield Job(sources[0], (output,), _is_video(sources[0]), format=output_format)
         return
     folder = output or Path()
     for source, place in found:
@@ -178,12 +206,14 @@ def _names_file(output: Path) -> bool:
     Raises:
         UserError: it has the suffix of a file that fst does not write.
     """
+    if output == PIPE:
+        return True
     with write_errors_of(output):
         if output.is_dir():
             return False
     if output.suffix.lower() in PICTURE_SUFFIXES | VIDEO_SUFFIXES or is_template(output):
         return True
-    if str(output) == "-" or _FILE_SUFFIX.fullmatch(output.suffix):
+    if _FILE_SUFFIX.fullmatch(output.suffix):
         raise UserError(f"-o {output}: neither a picture nor a video (.png, .jpg, .mp4, …), nor a folder that is there")
     return False
 
@@ -202,6 +232,8 @@ def _find(text: str, planned: Plan) -> list[tuple[Path, Path]]:
     if not text:
         raise UserError("an input is empty; name a picture, a video or a folder ('.' is the current one)")
     path = Path(text).expanduser()
+    if path == PIPE:
+        return [(path, Path("stdin"))]
     if path.is_dir():
 
         def skip(error: OSError) -> None:

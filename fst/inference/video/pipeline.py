@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from fst.errors import RunError, UserError
 from fst.files import written_atomically
+from fst.inference.pipes import NO_WAY_BACK, PIPE
 from fst.inference.video.types import VideoOptions, VideoResult, is_template
 from fst.signals import Interrupted, StopRequest
 
@@ -42,9 +43,9 @@ def stylize_video(
     A damaged packet loses its frame only. Memory does not grow with the length. Frames are written upright.
 
     Args:
-        source: a video, or pictures in order.
+        source: a video, `-` for one on standard input, or pictures in order.
         target: a file, whose suffix names the container, or a template of pictures such as `frames/%05d.png`.
-            A file appears when it is complete.
+            A file appears when it is complete; `-` is standard output, where frames appear at once.
         stylize: takes and returns uint8 `(H, W, 3)` RGB; called in other threads. It may return another size, but the
             same one for all frames.
         stop: after it has noted a signal, no more frames are read, and those that are done are kept.
@@ -69,12 +70,15 @@ def stylize_video(
                 frames = _stylize_frames(reader, writer, _named(name, stylize), stop, at_once)
                 if frames:
                     writer.finish()
+            except BrokenPipeError:  # the program that reads standard output has ended
+                raise
             except FFmpegError as error:  # the writer's: the reader handles its own
                 raise RunError(f"{target}: cannot be written: {error.strerror}") from error
         if not frames and stop.signal is not None:
             raise Interrupted(stop.signal, 0)
         if not frames:
-            raise UserError(f"{name}: no frame in it can be decoded")
+            hint = f"; {NO_WAY_BACK}" if name == PIPE else ""
+            raise UserError(f"{name}: no frame in it can be decoded{hint}")
     notes = [f"{target}: {note}" for note in writer.notes]
     if damaged := reader.damaged + writer.damaged:
         notes.append(f"{name}: {damaged} damaged packets; their frames are missing or patched up")
@@ -106,7 +110,7 @@ def _open_writer(path: Path, reader: "Reader", options: VideoOptions) -> "VideoW
 
 
 def _destination(target: Path) -> AbstractContextManager[Path]:
-    return nullcontext(target) if is_template(target) else written_atomically(target)
+    return nullcontext(target) if is_template(target) or target == PIPE else written_atomically(target)
 
 
 def _named(name: Path, stylize: Stylize) -> Stylize:

@@ -13,6 +13,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from fst.errors import UserError
 from fst.files import refusal_to_read
+from fst.inference.pipes import PIPE, video_input
 from fst.inference.video.types import (
     BT470BG,
     BT601,
@@ -30,7 +31,7 @@ _MOST_PACKETS = 256  # per frame, so that sound longer than the video does not f
 
 
 class VideoReader:
-    """The best video stream of a file, frame by frame; iterate once, then `close`.
+    """The best video stream of a file, or of standard input (`-`), frame by frame; iterate once, then `close`.
 
     Attributes:
         time_base: the unit of the frames' times, in seconds.
@@ -46,7 +47,8 @@ class VideoReader:
         if refusal := refusal_to_read(path):
             raise UserError(f"{path} {refusal}")
         try:
-            self._container = av.open(f"file:{path}", metadata_errors="replace")
+            file = video_input() if path == PIPE else f"file:{path}"
+            self._container = av.open(file, metadata_errors="replace")
         except av.FFmpegError as error:
             reason = "no such file" if isinstance(error, FileNotFoundError) else "not a video, or damaged"
             raise UserError(f"{path}: {reason}") from error

@@ -88,6 +88,7 @@ class VideoOptions:
         quality: constant rate factor of that encoder: 0 is the best, about 20 looks like the original, 51 the worst.
         pixel_format: FFmpeg's name: yuv420p, yuv444p, …
         preset: of the encoder: slow for small files, veryfast (the default), ultrafast for speed; av1's are numbers.
+        format: FFmpeg's name of the container, for standard output; Matroska if `None`.
         fps: frames a second, for pictures that become a video; 25 if `None`.
 
     Raises:
@@ -99,6 +100,7 @@ class VideoOptions:
     pixel_format: str | None = None
     fps: Fraction | None = None
     preset: str | None = None
+    format: str | None = None
 
     def __post_init__(self) -> None:
         if self.quality is not None and not 0 <= self.quality <= 63:

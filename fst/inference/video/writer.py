@@ -13,6 +13,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from PIL import Image
 
 from fst.errors import UserError
+from fst.inference.pipes import PIPE, video_format, video_output
 from fst.inference.video.types import BT470BG, BT601, FULL, LIMITED, Frame, Reader, VideoOptions
 
 _RGB = 0  # the "matrix" of RGB itself in ITU-T H.273
@@ -24,6 +25,9 @@ _QUALITIES: dict[str, tuple[int, int, dict[str, str]]] = {
     "libvpx-vp9": (30, 63, {"deadline": "realtime", "cpu-used": "6", "row-mt": "1"}),
     "libsvtav1": (30, 63, {"preset": "10"}),
 }
+# An .mp4 or .mov has its table of contents at its end, where a stream needs it in parts.
+_FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+_STREAMED = {"mp4": _FRAGMENTED, "mov": _FRAGMENTED}
 os.environ.setdefault("SVT_LOG", "1")  # libsvtav1 would fill the terminal
 
 
@@ -31,7 +35,7 @@ class VideoWriter:
     """Writes pictures, and packets of the other streams, to a video file; `finish` completes it.
 
     Args:
-        path: its suffix names the container.
+        path: its suffix names the container; `-` is standard output, whose container is `options.format`.
         reader: where times, sound, subtitles and metadata come from.
 
     Attributes:
@@ -45,7 +49,8 @@ class VideoWriter:
 
     def __init__(self, path: Path, reader: Reader, options: VideoOptions) -> None:
         self._path, self._reader, self._options = path, reader, options
-        name = options.codec or _CODECS.get(path.suffix.lower(), "libx264")
+        self._format = video_format(options.format) if path == PIPE else None
+        name = options.codec or _CODECS.get(f".{self._format}" if self._format else path.suffix.lower(), "libx264")
         try:
             self._codec = av.Codec(name, "w")
         except UnknownCodecError as error:
@@ -100,7 +105,10 @@ class VideoWriter:
 
     def _open(self, frame: Frame, picture: np.ndarray) -> None:
         codec = self._codec
-        container = self._container = av.open(f"file:{self._path}", "w")
+        file = f"file:{self._path}" if self._format is None else video_output()
+        container = self._container = av.open(
+            file, "w", self._format, container_options=_STREAMED.get(self._format or "", {})
+        )
         stream: Any
         try:
             stream = container.add_stream(codec.name, rate=self._reader.rate, options=self._encoder_options)

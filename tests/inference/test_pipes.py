@@ -1,0 +1,132 @@
+"""`fst stylize - -o -`: standard input and output in place of files. They are pipes of this process here."""
+
+import io
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from fst.cli import main
+from fst.inference.pipes import holds_video, standard_input, standard_output
+from tests.clips import make_video
+from tests.conftest import make_picture
+from tests.mistakes import run
+
+
+class Piped:
+    """What is piped into and out of this process; `fst` runs in a thread."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        (source, self._feed), (self._drain, target) = os.pipe(), os.pipe()
+        self._ends = io.TextIOWrapper(os.fdopen(source, "rb")), io.TextIOWrapper(os.fdopen(target, "wb"))
+        self._monkeypatch = monkeypatch
+        self.out, self.status = bytearray(), -1
+        self._reading = threading.Thread(target=self._read)
+        self._reading.start()
+
+    def _read(self) -> None:
+        while data := os.read(self._drain, 1 << 16):
+            self.out += data
+
+    def start(self, *arguments: str) -> None:
+        self._monkeypatch.setattr(sys, "stdin", self._ends[0])  # only now, as pytest sets its own before each test
+        self._monkeypatch.setattr(sys, "stdout", self._ends[1])
+
+        def work() -> None:
+            self.status = main(["stylize", *arguments])
+            for end in self._ends:
+                end.close()
+
+        self._working = threading.Thread(target=work)
+        self._working.start()
+
+    def feed(self, data: bytes) -> None:
+        with os.fdopen(os.dup(self._feed), "wb") as file:
+            file.write(data)
+
+    def finish(self) -> bytes:
+        os.close(self._feed)
+        self._working.join(60)
+        self._reading.join(60)
+        assert self.status == 0
+        return bytes(self.out)
+
+
+@pytest.fixture
+def piped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Piped]:
+    monkeypatch.chdir(tmp_path)
+    yield Piped(monkeypatch)
+    assert list(tmp_path.iterdir()) == [], "nothing is written elsewhere"
+
+
+def encoded(image: Image.Image, image_format: str) -> bytes:
+    image.save(buffer := io.BytesIO(), image_format)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("image_format", "asked", "expected"), [("JPEG", [], "PNG"), ("BMP", ["--format", "jpg"], "JPEG")]
+)
+def test_a_picture(piped: Piped, style_file: Path, image_format: str, asked: list[str], expected: str) -> None:
+    piped.start("-", "-s", str(style_file), "-o", "-", *asked)
+    piped.feed(encoded(make_picture(40, 30), image_format))
+    with Image.open(io.BytesIO(piped.finish())) as image:
+        assert (image.format, image.size) == (expected, (40, 30))
+
+
+def test_a_video_comes_out_while_it_goes_in(
+    piped: Piped, style_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (60, 96, 128, 3), np.uint8)
+    clip = make_video(tmp_path_factory.mktemp("clip") / "in.mkv", list(noise), tone=True)
+    data = clip.read_bytes()
+    piped.start("-", "-s", str(style_file), "-o", "-", "--preset", "ultrafast")
+    piped.feed(data[: len(data) * 3 // 4])
+    end = time.monotonic() + 30
+    while len(piped.out) < 50_000 and time.monotonic() < end:
+        time.sleep(0.01)
+    assert len(piped.out) >= 50_000, "before the input has ended"
+    piped.feed(data[len(data) * 3 // 4 :])
+    with av.open(io.BytesIO(piped.finish())) as film:
+        assert "matroska" in film.format.name
+        assert [stream.type for stream in film.streams] == ["video", "audio"]
+        assert sum(1 for _ in film.decode(video=0)) == 60
+
+
+@pytest.mark.parametrize("container", ["mp4", "webm"])
+def test_a_file_goes_into_a_stream_of_another_format(
+    clip: Path, style_file: Path, container: str, capfdbinary: Any
+) -> None:
+    assert main(["stylize", str(clip), "-s", str(style_file), "-o", "-", "--format", container]) == 0
+    with av.open(io.BytesIO(capfdbinary.readouterr().out)) as film:
+        assert container in film.format.name
+        assert sum(1 for _ in film.decode(video=0)) == 20
+
+
+def test_mistakes_are_one_line(tmp_path: Path, style_file: Path, monkeypatch: pytest.MonkeyPatch, clip: Path) -> None:
+    def outcome(data: bytes | None, flags: str = "") -> str:
+        source, feed = os.pipe()
+        os.write(feed, data or b"")
+        os.close(feed)
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(os.fdopen(source, "rb")))
+        done = run(f"stylize - -s {style_file} -o out {flags}")
+        assert done.faults() == []
+        return done.err
+
+    assert "nothing came through the pipe" in outcome(b"")
+    assert "the picture: damaged" in outcome(encoded(make_picture(40, 30), "PNG")[:200])
+    assert "-: not a video, or damaged" in outcome(b"neither" * 9)
+    assert "can be read only once" in outcome(b"a video" * 9, "-s udnie")
+    monkeypatch.setattr(sys, "stdin", type("Terminal", (), {"isatty": lambda self: True})())
+    monkeypatch.setattr(sys, "stdout", sys.stdin)
+    for function in (standard_input, standard_output, holds_video):
+        with pytest.raises(Exception, match=r"terminal|nothing is piped in"):
+            function()
