@@ -132,10 +132,14 @@ def _opened(
         yield image
 
 
-def check_image(path: Path) -> None:
-    """Raises an `ImageError` unless a file begins as a picture does; nothing is decoded."""
-    with _image_errors(path), _open(path):
-        pass
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height as stored; nothing is decoded.
+
+    Raises:
+        ImageError: the file does not begin as a picture does.
+    """
+    with _image_errors(path), _open(path) as image:
+        return image.size
 
 
 def is_animated(path: Path) -> bool:

@@ -90,7 +90,7 @@ STYLIZE = [
     ("stylize a.jpg -s night.safetensors --format png", "--format is for -o -; the suffix of a file names its format"),
     (
         "stylize a.jpg -s night.safetensors -o - --format mkv",
-        "--format mkv: no format of pictures; there are bmp",
+        "--format mkv: pictures can be bmp, jpeg",
     ),
     ("stylize webcam:0 -s night.safetensors -o live.mp4", "one camera and -s STYLE"),
     ("stylize webcam:0 a.jpg -s night.safetensors", "one camera and -s STYLE"),

@@ -1,9 +1,13 @@
 """Does what `fst.inference.jobs` planned; an input that fails stops none of the others."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +17,34 @@ from tqdm import tqdm
 from fst.errors import RunError, UserError, one_line
 from fst.inference.jobs import Job, Plan
 from fst.inference.pipes import PIPE, picture_suffix, standard_input, standard_output
+from fst.inference.stages import AHEAD, map_in, stylizing_threads
 from fst.inference.stylizer import Stylizer
 from fst.inference.video.pipeline import stylize_video
 from fst.inference.video.types import VideoOptions
-from fst.pictures import ImageError, encode_image, read_photo, write_image
+from fst.metadata import Metadata
+from fst.pictures import ImageError, encode_image, image_size, read_photo, write_image
 from fst.signals import Interrupted, StopRequest
+
+_SMALL = 16 * 10**6  # pixels, with all results: of such photos several are in memory at the same time
+
+
+@dataclass
+class _Item:
+    """An input on its way through the stages. Once one has failed, the next ones leave it alone."""
+
+    job: Job
+    image: Image.Image | None = None
+    metadata: Metadata | None = None
+    stylized: list[Image.Image] = field(default_factory=list)
+    error: Exception | None = None
+
+    def then(self, stage: Callable[..., None], *arguments: Any) -> "_Item":
+        if self.error is None:
+            try:
+                stage(self, *arguments)
+            except Exception as error:
+                self.error = error
+        return self
 
 
 def stylize_all(
@@ -40,49 +67,96 @@ def stylize_all(
         Interrupted: stopped by a signal in a video, once the frames that were done are in place.
     """
     written = 0
-    for job in tqdm(planned.jobs, unit="file", disable=len(planned.jobs) < 2):
-        with planned.input(job.source):
-            if not job.is_video:
-                written += _stylize_photo(stylizers, job, mask)
-                continue
-            for stylizer, target in zip(stylizers, job.targets, strict=True):
-                _stylize_video(partial(stylizer, mask=mask), job, target, video_options, stylizer.at_once)
-                written += 1
+    with tqdm(total=len(planned.jobs), unit="file", disable=len(planned.jobs) < 2) as bar:
+        for kind, jobs in groupby(planned.jobs, partial(_kind, styles=len(stylizers))):
+            items = (_Item(job) for job in jobs)
+            done: Iterator[_Item]
+            if kind == "video":
+                done = (item.then(_stylize_videos, stylizers, video_options, mask) for item in items)
+            elif kind == "small" and len(planned.jobs) > 1:
+                done = _side_by_side(items, stylizers, mask)
+            else:
+                done = (item.then(_read, stylizers).then(_paint, stylizers, mask).then(_write) for item in items)
+            for item in done:
+                with planned.input(item.job.source):
+                    if item.error is not None:
+                        raise item.error
+                    written += len(item.job.targets)
+                bar.update()
     return written
 
 
-def _stylize_photo(stylizers: Sequence[Stylizer], job: Job, mask: Image.Image | None) -> int:
-    """Returns how many pictures it wrote."""
-    size = stylizers[0].size
+def _kind(job: Job, styles: int) -> str:
+    """`video`, `small` for a photo of which several fit into memory at the same time, or `large`."""
+    if job.is_video:
+        return "video"
+    try:
+        width, height = (0, 0) if job.source == PIPE else image_size(job.source)
+    except ImageError:  # will be reported when it is read
+        return "small"
+    return "small" if width * height * (1 + styles) <= _SMALL else "large"
+
+
+def _side_by_side(photos: Iterable[_Item], stylizers: Sequence[Stylizer], mask: Image.Image | None) -> Iterator[_Item]:
+    """Photos that are done: while one is painted, others are read and written."""
+    at_once = min(stylizer.at_once for stylizer in stylizers)
+    decoder, encoder = ThreadPoolExecutor(1, "decode"), ThreadPoolExecutor(1, "encode")
+    with decoder, encoder, stylizing_threads(at_once) as painters:
+        read = map_in(decoder, lambda photo: photo.then(_read, stylizers), photos, AHEAD)
+        painted = map_in(painters, lambda photo: photo.then(_paint, stylizers, mask), read, at_once)
+        yield from map_in(encoder, lambda photo: photo.then(_write), painted, AHEAD)
+
+
+def _read(photo: _Item, stylizers: Sequence[Stylizer]) -> None:
+    source, size = photo.job.source, stylizers[0].size
 
     def check_size(width: int, height: int) -> None:
         for stylizer in stylizers:
             stylizer.check_size(width, height)
 
-    file = BytesIO(standard_input().read()) if job.source == PIPE else None
-    try:
+    file = BytesIO(standard_input().read()) if source == PIPE else None
+    with _named(source):
         try:
-            image, metadata = read_photo(job.source, file=file, check_size=check_size)
+            photo.image, photo.metadata = read_photo(source, file=file, check_size=check_size)
         except RunError:  # too large for the memory
             if size is None:
                 raise
             # It will be scaled down, and a JPEG can be decoded at a fraction of its size.
-            image, metadata = read_photo(job.source, 2 * size, file, check_size)
-    except ImageError:  # names the file already
-        raise
-    except (UserError, RunError) as error:
-        raise type(error)(f"{job.source}: {error}") from error
-    for stylizer, target in zip(stylizers, job.targets, strict=True):
-        try:
-            stylized = stylizer(image, mask)
-        except (UserError, RunError) as error:
-            raise type(error)(f"{job.source}: {error}") from error
+            photo.image, photo.metadata = read_photo(source, 2 * size, file, check_size)
+
+
+def _paint(photo: _Item, stylizers: Sequence[Stylizer], mask: Image.Image | None) -> None:
+    assert photo.image is not None
+    with _named(photo.job.source):
+        photo.stylized = [stylizer(photo.image, mask) for stylizer in stylizers]
+
+
+def _write(photo: _Item) -> None:
+    for stylized, target in zip(photo.stylized, photo.job.targets, strict=True):
         if target == PIPE:
-            encode_image(stylized, buffer := BytesIO(), picture_suffix(job.format), metadata)
+            encode_image(stylized, buffer := BytesIO(), picture_suffix(photo.job.format), photo.metadata)
             standard_output().write(buffer.getvalue())
         else:
-            write_image(stylized, target, metadata)
-    return len(job.targets)
+            write_image(stylized, target, photo.metadata)
+    photo.image, photo.stylized = None, []  # the memory is free before the next is read
+
+
+@contextmanager
+def _named(source: Path) -> Iterator[None]:
+    """Puts the input's name into errors that do not have it."""
+    try:
+        yield
+    except ImageError:  # has it
+        raise
+    except (UserError, RunError) as error:
+        raise type(error)(f"{source}: {error}") from error
+
+
+def _stylize_videos(
+    item: _Item, stylizers: Sequence[Stylizer], options: VideoOptions | None, mask: Image.Image | None
+) -> None:
+    for stylizer, target in zip(stylizers, item.job.targets, strict=True):
+        _stylize_video(partial(stylizer, mask=mask), item.job, target, options, stylizer.at_once)
 
 
 def _stylize_video(

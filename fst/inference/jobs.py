@@ -19,8 +19,8 @@ from fst.pictures import (
     PICTURE_SUFFIXES,
     WRITABLE_PICTURE_SUFFIXES,
     ImageError,
-    check_image,
     find_images,
+    image_size,
     is_animated,
 )
 
@@ -152,7 +152,7 @@ def _check_source(job: Job) -> None:
     if job.source == PIPE:  # what has been read cannot be read again
         return
     if not job.is_video:
-        check_image(job.source)
+        image_size(job.source)
     elif not job.frames:
         from fst.inference.video.reader import VideoReader
 

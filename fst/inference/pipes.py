@@ -33,7 +33,8 @@ def standard_output() -> BinaryIO:
     """Raises a `UserError` if it is a terminal."""
     if sys.stdout.isatty():
         raise UserError("-o -: standard output is a terminal; pipe it into a program: fst stylize … | ffplay -")
-    return sys.stdout.buffer
+    stream: Any = sys.stdout
+    return getattr(stream, "buffer", stream)  # a notebook's has none
 
 
 def holds_video() -> bool:

@@ -140,7 +140,6 @@ def test_a_picture_cannot_hold_a_video(clip: Path, fake: FakeStylizer, capsys: p
         ("pipe", "pipe is a pipe"),
         ("folders/* -o x.png", "folders/*: matches folders only"),
         ("folders/*", "folders/*: matches folders only"),
-        ("a.png -o -", "-o -: neither a picture nor a video"),
         ("a.png -o x.txt", "-o x.txt: neither a picture nor a video"),
         ("a.png --codec h264 --fps 5", "--codec, --fps: only for videos, and there is none"),
         ("clip.mp4 -o %d.png --quality 5", "--quality: only for videos, and %d.png are pictures"),

@@ -280,3 +280,25 @@ def test_running_out_of_memory_is_one_clear_line(stylizer: Stylizer, monkeypatch
     monkeypatch.setattr(stylizer.networks[0], "forward", broken)
     with pytest.raises(RuntimeError, match="illegal memory access"):
         stylizer(make_picture(20, 30))
+
+
+def test_several_pictures_at_once(style_file: Path, tmp_path: Path) -> None:
+    stylizer = Stylizer(style_file, "cpu")
+    pictures = [make_picture(40, 30, seed) for seed in range(5)]
+    pictures[3].save(path := tmp_path / "photo.png")
+    arrays = np.stack([np.asarray(picture) for picture in pictures])
+    alone = [np.asarray(stylizer(picture)) for picture in pictures]
+    threads = torch.get_num_threads()
+    together = stylizer([pictures[0], arrays[1], to_tensor(pictures[2]), path, str(path)])
+    assert [type(result) for result in together] == [Image.Image, np.ndarray, torch.Tensor, Image.Image, Image.Image]
+    for number, result in enumerate([*map(np.asarray, together[:2]), *map(np.asarray, together[3:])]):
+        assert np.abs(result.astype(int) - alone[(0, 1, 3, 3)[number]]).max() <= 1
+    batch = stylizer(arrays)
+    assert (batch.shape, batch.dtype) == (arrays.shape, np.uint8)
+    assert np.abs(batch.astype(int) - np.stack(alone)).max() <= 1
+    assert torch.get_num_threads() == threads
+    assert stylizer([]) == []
+    with pytest.raises(UserError, match=r"nope.png: no such file"):
+        stylizer([pictures[0], tmp_path / "nope.png"])
+    with pytest.raises(UserError, match=r"uint8 \(H, W, 3\) or \(B, H, W, 3\)"):
+        stylizer(arrays.astype(float))

@@ -1,21 +1,20 @@
 """Stylizing videos: decoding, the network and encoding run at the same time, each in threads of its own."""
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, nullcontext
 from fractions import Fraction
 from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from fst.errors import RunError, UserError
 from fst.files import written_atomically
 from fst.inference.pipes import NO_WAY_BACK, PIPE
+from fst.inference.stages import AHEAD, map_in, stylizing_threads
 from fst.inference.video.types import VideoOptions, VideoResult, is_template
 from fst.signals import Interrupted, StopRequest
 
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
     from fst.inference.video.writer import VideoWriter
 
 Stylize = Callable[[np.ndarray], np.ndarray]
-T = TypeVar("T")
-R = TypeVar("R")
-_AHEAD = 2  # frames that wait between two stages
 
 
 def stylize_video(
@@ -149,33 +145,10 @@ def _stylize_frames(
 
     bar = tqdm(total=reader.expected or None, unit="frame", leave=False, disable=None)
     decoder, encoder = ThreadPoolExecutor(1, "decode"), ThreadPoolExecutor(1, "encode")
-    with bar, decoder, encoder, _stylizing_threads(at_once) as stylizers:
-        decoded = until_the_end(_map_in(decoder, read, repeat(None), _AHEAD))
-        stylized = _map_in(stylizers, stylize_frame, decoded, at_once)
-        for has_picture in _map_in(encoder, write, stylized, _AHEAD):
+    with bar, decoder, encoder, stylizing_threads(at_once) as stylizers:
+        decoded = until_the_end(map_in(decoder, read, repeat(None), AHEAD))
+        stylized = map_in(stylizers, stylize_frame, decoded, at_once)
+        for has_picture in map_in(encoder, write, stylized, AHEAD):
             count += has_picture
             bar.update(has_picture)
     return count
-
-
-def _map_in(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
-    """Like `map`, in the threads of a pool; starts at most `ahead` calls before their results are asked for."""
-    waiting: deque[Future[R]] = deque()
-    for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) > ahead:
-            yield waiting.popleft().result()
-    for future in waiting:
-        yield future.result()
-
-
-@contextmanager
-def _stylizing_threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool of `count` threads, each with its share of PyTorch's threads."""
-    threads = torch.get_num_threads()
-    share = max(1, threads // count)
-    try:
-        with ThreadPoolExecutor(count, "stylize", torch.set_num_threads, (share,)) as pool:
-            yield pool
-    finally:
-        torch.set_num_threads(threads)  # or threads started later would also get only a share
