@@ -19,6 +19,7 @@ FLOORS = (
         "checkpoints",
         "style_info",
         "style_file",
+        "style_import",
         "perceptual",
     ),
     ("training", "inference"),

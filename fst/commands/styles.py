@@ -45,7 +45,9 @@ def _describe(path: Path, looks: Mapping[str, str]) -> str:
         return str(error)
     image = info.style_image or info.name
     arguments = ", ".join(f"{key} {value}" for key, value in info.arguments.items())
-    made = f"{info.architecture} ({arguments}), {info.steps} steps of {info.batch_size} at {info.image_size} px"
+    made = f"{info.architecture} ({arguments})"
+    if info.steps:  # known for what fst trained
+        made += f", {info.steps} steps of {info.batch_size} at {info.image_size} px"
     return f"{looks.get(image, f'as {image}')}; {made}"
 
 

@@ -147,6 +147,16 @@ class JohnsonNetwork(TransformNetwork):
         super().__init__(layers, multiple=4)
 
 
+class PytorchExamplesNetwork(JohnsonNetwork):
+    """The same layers as pytorch/examples applies them: without a border, so with the frame that it hides.
+
+    For styles that `fst import` made of its networks: their outputs are those of the originals.
+    """
+
+    def margins(self, height: int, width: int) -> tuple[int, int, int, int]:
+        return 0, -width % self.multiple, 0, -height % self.multiple
+
+
 class UnshuffleNetwork(TransformNetwork):
     """A light network. Convolutions at full resolution take most of the time of Johnson's; this one has none.
 
@@ -227,7 +237,11 @@ def _reflect_bytes(pixels: Tensor, dim: int, before: int, after: int) -> Tensor:
     return torch.cat([first, pixels, last], dim)
 
 
-TRANSFORM_NETWORKS: dict[str, type[TransformNetwork]] = {"johnson": JohnsonNetwork, "unshuffle": UnshuffleNetwork}
+TRANSFORM_NETWORKS: dict[str, type[TransformNetwork]] = {
+    "johnson": JohnsonNetwork,
+    "pytorch_examples": PytorchExamplesNetwork,
+    "unshuffle": UnshuffleNetwork,
+}
 
 
 def build_transform_network(architecture: str, **arguments: int | str) -> TransformNetwork:
