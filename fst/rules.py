@@ -49,7 +49,8 @@ def check_start(config: DictConfig) -> None:
         return
     path = find_style(config.init_from)
     info = read_info(path)
-    if dict(config.model) != {"architecture": info.architecture, **info.arguments}:
+    kind = "_target_" if "_target_" in config.model else "architecture"
+    if dict(config.model) != {kind: info.architecture, **info.arguments}:
         raise UserError(
             f"init_from={config.init_from}: {path} has another network, {info.architecture} with "
             f"{dict(info.arguments)}; init_from=null starts from random weights"
@@ -104,7 +105,7 @@ def check_processes(config: DictConfig) -> None:
     """Refuse what several processes cannot do together."""
     processes = _processes(config.trainer)
     if processes > 1 or config.trainer.get("strategy", "auto") != "auto":
-        if config.model.norm == "batch":
+        if config.model.get("norm") == "batch":
             raise UserError("model.norm=batch: each process would have statistics of its own; take instance")
         if trains_teacher(config):
             raise UserError("teacher.train: not in several processes; train the teacher first, and name teacher.style")

@@ -104,6 +104,11 @@ class Unshuffle(Model):
 
 
 @dataclass
+class OwnModel(Open):
+    """A user's own transform network; see `fst.networks.own`."""
+
+
+@dataclass
 class Crops:
     """conf/crops.yaml: keys of all data modules of fst."""
 
@@ -251,7 +256,7 @@ class Train:
     loss_network: Network
     layers: Layers
     loss: Loss
-    model: Johnson | Unshuffle
+    model: Johnson | Unshuffle | OwnModel
     data: Folder | Synthetic | WebDataset | OwnData
     optimizer: Optimizer
     trainer: Trainer

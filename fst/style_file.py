@@ -5,6 +5,7 @@ The weights are plain tensors, read without pickle; the rest is `fst.style_info.
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from fst.errors import UserError
 from fst.files import write_atomically
+from fst.networks.own import OwnNetwork, build_own_network
 from fst.networks.transform import TransformNetwork, build_transform_network
 from fst.style_info import KEY, StyleFileError, StyleInfo, file_errors, parse_info
 
@@ -31,8 +33,12 @@ def save_style(path: Path, network: nn.Module, info: StyleInfo, dtype: torch.dty
     write_atomically(path, save(tensors, metadata={KEY: json.dumps(document)}))
 
 
-def load_style(path: Path) -> tuple[TransformNetwork, StyleInfo]:
+def load_style(path: Path, network: Callable[..., nn.Module] | None = None) -> tuple[TransformNetwork, StyleInfo]:
     """The transform network in float32 and eval mode, and what the file says of it.
+
+    Args:
+        network: the class of a network of the user's own. Nothing that the file names is imported: without this, a
+            style with such a network is refused.
 
     Raises:
         StyleFileError: no such file, not a style file, damaged, or of a newer format.
@@ -40,13 +46,18 @@ def load_style(path: Path) -> tuple[TransformNetwork, StyleInfo]:
     with file_errors(path), safe_open(path, framework="pt") as file:
         info = parse_info(path, file.metadata())
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    return _build(path, info, tensors), info
+    return _build(path, info, tensors, network), info
 
 
-def _build(path: Path, info: StyleInfo, tensors: dict[str, Tensor]) -> TransformNetwork:
+def _build(
+    path: Path, info: StyleInfo, tensors: dict[str, Tensor], own: Callable[..., nn.Module] | None
+) -> TransformNetwork:
     try:
-        with torch.device("meta"):  # no memory is taken, whatever size the file asks for
-            network = build_transform_network(info.architecture, **info.arguments)
+        if "." in info.architecture:
+            network: TransformNetwork = _build_own(path, info, own)
+        else:
+            with torch.device("meta"):  # no memory is taken, whatever size the file asks for
+                network = build_transform_network(info.architecture, **info.arguments)
         expected = network.state_dict()
         if expected.keys() != tensors.keys():
             odd = sorted(expected.keys() ^ tensors.keys())
@@ -65,3 +76,13 @@ def _build(path: Path, info: StyleInfo, tensors: dict[str, Tensor]) -> Transform
     except (UserError, RuntimeError, ValueError) as error:
         raise StyleFileError(f"{path}: {error}") from error
     return network.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def _build_own(path: Path, info: StyleInfo, make: Callable[..., nn.Module] | None) -> OwnNetwork:
+    name = info.architecture.rpartition(".")[2]
+    if make is None:
+        raise StyleFileError(
+            f"{path}: its network is of the class {info.architecture}, which is not fst's; name it: "
+            f"Stylizer(path, network={name}), or fst stylize --network MODULE:{name}"
+        )
+    return build_own_network(make, info.architecture, **info.arguments)

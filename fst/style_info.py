@@ -47,6 +47,12 @@ class Loss(TypedDict):
     weights: dict[Literal["content", "style", "tv", "range", "grid"], _Number]
 
 
+class _BuiltIn(TypedDict):
+    """What the description of a style with one of fst's own networks holds."""
+
+    arguments: dict[str, Annotated[int, msgspec.Meta(ge=1, le=_MOST)] | str]
+
+
 class StyleFileError(UserError):
     """A file that is not a style this version can read; the message names it and the reason."""
 
@@ -78,7 +84,8 @@ class StyleInfo:
 
     Attributes:
         name: of the style, as after `-s`; it can be a file's, see `check_name`.
-        architecture: of the transform network, see `build_transform_network`.
+        architecture: of the transform network, see `build_transform_network`; or the import path of a user's own
+            class, as plain text: nothing imports it.
         arguments: of the architecture.
         layers: `{"content": {layer: weight}, "style": {layer: weight}}`; empty if not known, as is `loss`.
         loss: convention, reduction and term weights.
@@ -95,7 +102,7 @@ class StyleInfo:
 
     name: str
     architecture: str
-    arguments: Mapping[str, Annotated[int, msgspec.Meta(ge=1, le=_MOST)] | str]
+    arguments: Mapping[str, int | _Number | bool | str]
     layers: Layers = field(default_factory=dict)  # type: ignore[assignment]
     loss: Loss = field(default_factory=dict)  # type: ignore[assignment]
     loss_network: Mapping[str, str] = field(default_factory=dict)
@@ -169,6 +176,8 @@ def parse_info(path: Path, metadata: Any) -> StyleInfo:
             del document[name]
     try:
         info = msgspec.convert(document, StyleInfo)
+        if "." not in info.architecture:
+            msgspec.convert({"arguments": document["arguments"]}, _BuiltIn)
         check_name(info.name)
         if info.style_image != Path(info.style_image).name:
             raise UserError(f"style_image='{info.style_image}' is a path")

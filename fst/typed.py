@@ -168,10 +168,12 @@ def _pick(config: DictConfig, schema: Any, path: str) -> Any:
     schemas = _options(schema)
     if len(schemas) == 1:
         return schemas[0]
-    kind = next(name for name in _KINDS if name in keys_of(schemas[0]))
-    found = [option for option in schemas if _fits(config.get(kind), keys_of(option)[kind].hint)]
+    kinds = {option: next(name for name in _KINDS if name in keys_of(option)) for option in schemas}
+    kind = next((name for name in _KINDS if name in list(config)), kinds[schemas[0]])  # `in` itself passes over ???
+    alike = [option for option in schemas if kinds[option] == kind]
+    found = [option for option in alike if _fits(config.get(kind), keys_of(option)[kind].hint)]
     if not found:
-        wanted = _either(expected(keys_of(option)[kind].hint) for option in schemas)
+        wanted = _either(expected(keys_of(option)[kind].hint) for option in alike or schemas)
         raise UserError(f"{path}{kind}={show(config.get(kind))}: it can be {wanted}")
     return found[0]
 

@@ -31,6 +31,7 @@ def add(commands: flags.Commands) -> None:
         action="append",
         help="a name from `fst styles`, or a style file; several -s make a result for each, -s all for every style",
     )
+    stylize.add_argument("--network", metavar="MODULE:CLASS", help="your own class that the style was trained with")
     style.add_argument("--blend", type=flags.shares, metavar="A:0.3,B:0.7", help="several styles and their shares")
     stylize.add_argument(
         "-o",
@@ -109,10 +110,14 @@ def run(options: argparse.Namespace) -> int:
     from fst.hardware import keep_large_blocks
     from fst.inference.batch import stylize_all
     from fst.inference.stylizer import Stylizer
+    from fst.networks.own import find_class
 
     def open_style(style: str | dict[str, float]) -> Stylizer:
-        return Stylizer(style, options.device, memory=options.memory, backend=options.backend, **vars(look))
+        return Stylizer(
+            style, options.device, memory=options.memory, backend=options.backend, network=network, **vars(look)
+        )
 
+    network = find_class(options.network) if options.network else None
     keep_large_blocks()
     if planned is None:
         return _show_camera(options.inputs[0].removeprefix(WEBCAM), open_style, options.style[0])

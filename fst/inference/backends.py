@@ -14,7 +14,7 @@ from typing import Any
 
 import platformdirs
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import fst
 from fst.errors import RunError, UserError
@@ -22,6 +22,7 @@ from fst.files import write_atomically
 from fst.hardware import fast_dtype, lacks_memory
 from fst.images import from_uint8, to_uint8
 from fst.inference.runtimes import EXTRAS, check_backend
+from fst.networks.own import OwnNetwork
 from fst.networks.transform import TransformNetwork, plain_form, refuse_small
 from fst.pictures import LEAST_SIDE
 from fst.style_file import load_style
@@ -66,13 +67,16 @@ class Backend:
             raise
 
 
-def open_backend(name: str, style: Path, device: torch.device) -> Backend:
+def open_backend(
+    name: str, style: Path, device: torch.device, network_class: Callable[..., nn.Module] | None = None
+) -> Backend:
     """A style through one of the backends.
 
     Args:
         name: `torch`; `compile` (torch.compile: a minute for each new size of picture, then faster); `openvino` or
             `onnxruntime`, on the CPU.
         style: a style file.
+        network_class: of the style's network, if that is the user's own; for `torch` and `compile` only.
 
     Raises:
         UserError: no such backend, its packages are not installed, or it does not work on the device.
@@ -81,8 +85,10 @@ def open_backend(name: str, style: Path, device: torch.device) -> Backend:
     check_backend(name)
     if name in EXTRAS and device.type != "cpu":
         raise UserError(f"backend {name} works on the CPU only; use device cpu, or backend torch")
-    network, info = load_style(style)
+    network, info = load_style(style, network_class)
     network.to(device)
+    if name in EXTRAS and isinstance(network, OwnNetwork):
+        raise UserError(f"{info.name}: backend {name} has only fst's own networks; use torch or compile")
     if name == "openvino":
         run = load_openvino(_exported(style), dtype=fast_dtype(device))
     elif name == "onnxruntime":

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from fst.errors import RunError
 from fst.images import from_uint8, to_uint8
 from fst.networks.layers import InstanceNorm, OutputConv, Residual, UpsampleConv
+from fst.networks.own import OwnNetwork
 from fst.networks.transform import TransformNetwork
 
 _LOCAL = (nn.Conv2d, nn.PixelUnshuffle, nn.PixelShuffle)  # layers that read neighbouring pixels
@@ -43,8 +44,11 @@ def stylize_in_bands(
         uint8 `(1, H, W, 3)`.
 
     Raises:
-        RunError: no room for temporary files.
+        RunError: no room for temporary files, or a network of the user's own, whose layers are not known.
     """
+    if isinstance(network, OwnNetwork):
+        size = f"{picture.shape[2]}×{picture.shape[1]}"
+        raise RunError(f"not enough memory for {size} pixels in one piece, as your own network needs them; try --size")
     left, _, above, _ = network.margins(*picture.shape[1:3])
     layers = sum(isinstance(module, _LOCAL) for module in network.modules())
     with torch.inference_mode(), tqdm(total=layers, unit="layer", leave=False, disable=None) as progress:

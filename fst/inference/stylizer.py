@@ -11,7 +11,7 @@ from typing import Any, TypeVar, overload
 import numpy as np
 import torch
 from PIL import Image, ImageFile
-from torch import Tensor
+from torch import Tensor, nn
 
 from fst.errors import RunError, UserError
 from fst.hardware import fast_dtype, free_cuda_memory, free_memory, give_back_blocks, pick_device, used_memory
@@ -49,6 +49,7 @@ class Stylizer:
             picture that needs more, or more than a CUDA device has free, is stylized in bands: the same result, slower.
         backend: what runs the network: `torch`, `compile`, `openvino` or `onnxruntime`, see `open_backend`.
             Bands always use `torch`.
+        network: the class of a style's network, if that is not one of fst's; nothing that a file names is imported.
 
     Raises:
         UserError: no such style, device or backend, a damaged file, an argument out of range.
@@ -64,6 +65,7 @@ class Stylizer:
         stroke: float = 1.0,
         memory: float | None = None,
         backend: str = "torch",
+        network: Callable[..., nn.Module] | None = None,
     ) -> None:
         Look(size, strength, keep_colors, stroke)  # refuses what is out of range
         if memory is not None and not 0 < memory < inf:
@@ -71,7 +73,7 @@ class Stylizer:
         shares = style if isinstance(style, Mapping) else {str(style): 1.0}
         self._shares = check_shares(shares)
         self.device = pick_device(device)
-        self.backends = [open_backend(backend, find_style(name), self.device) for name in shares]
+        self.backends = [open_backend(backend, find_style(name), self.device, network) for name in shares]
         self.infos = [opened.info for opened in self.backends]
         self.networks = [opened.network for opened in self.backends]
         self.size, self.strength, self.keep_colors, self.stroke = size, strength, keep_colors, stroke

@@ -244,7 +244,7 @@ TRANSFORM_NETWORKS: dict[str, type[TransformNetwork]] = {
 }
 
 
-def build_transform_network(architecture: str, **arguments: int | str) -> TransformNetwork:
+def build_transform_network(architecture: str, **arguments: float | str) -> TransformNetwork:
     """Build a transform network by the name of its architecture.
 
     Args:

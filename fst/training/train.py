@@ -13,7 +13,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.utilities.exceptions import SIGTERMException
@@ -24,7 +24,8 @@ from fst.checkpoints import FOLDER, LAST, TEACHER, checkpoint_of, find_checkpoin
 from fst.errors import RunError, UserError, find_cause
 from fst.hardware import fast_dtype, keep_large_blocks, pick_device
 from fst.hydra_app import run_application
-from fst.networks.transform import build_transform_network
+from fst.networks.own import build_own_network
+from fst.networks.transform import TransformNetwork, build_transform_network
 from fst.rules import teacher_config, trains_teacher
 from fst.schemas import TRAIN
 from fst.signals import Interrupted
@@ -134,7 +135,7 @@ def _measure(
 def build_module(config: DictConfig, style_image: Tensor) -> StyleTransferModule:
     """The transform network and its perceptual loss, as described by the configuration."""
     loss = build_loss(config, style_image)
-    network = build_transform_network(**config.model)
+    network = _build_network(config.model)
     if config.init_from is not None:
         network.load_state_dict(load_style(find_style(config.init_from))[0].state_dict())
     if config.compile:
@@ -155,6 +156,14 @@ def build_module(config: DictConfig, style_image: Tensor) -> StyleTransferModule
         teacher,
         config.teacher.imitation_ratio,
     )
+
+
+def _build_network(model: DictConfig) -> TransformNetwork:
+    arguments: Any = OmegaConf.to_container(model, resolve=True)
+    if "_target_" not in arguments:
+        return build_transform_network(**arguments)
+    name = arguments.pop("_target_")
+    return build_own_network(get_class(name), name, **arguments)
 
 
 def _build_trainer(config: DictConfig, folder: Path, style_image: Tensor) -> pl.Trainer:
@@ -214,7 +223,7 @@ def _write_style(
     history = record.history(steps)
     info = StyleInfo(
         name=config.name,
-        architecture=model.pop("architecture"),
+        architecture=model.pop("_target_", None) or model.pop("architecture"),
         arguments=model,
         layers={"content": plain["layers"]["content"], "style": plain["layers"]["style"]},
         loss=plain["loss"],

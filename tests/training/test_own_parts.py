@@ -1,0 +1,82 @@
+"""Training with parts of one's own, those of tests/example, without a change to fst."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fst.cli import main
+from fst.inference.stylizer import Stylizer
+from fst.style_file import load_style
+from fst.style_info import StyleFileError, read_info
+from tests.conftest import make_picture
+from tests.example.network import Tint
+from tests.mistakes import run
+
+OWN_NETWORK = ["model=own", "model._target_=tests.example.network.Tint", "+model.width=6", "+model.strength=0.5"]
+OWN_DATA = ["data=own", "data._target_=tests.example.data.Photos", "data.batch_size=2"]
+
+
+@pytest.fixture
+def small(painting: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.chdir(tmp_path)
+    trainer = ["accelerator=cpu", "precision=32-true", "max_steps=2", "log_every_n_steps=1"]
+    choices = [f"trainer.{choice}" for choice in trainer]
+    choices += ["loss_network=compact", "logger=none", "style.size=48", "name=mine"]
+    return [f"style.image={painting}", "optimizer=adam", *choices]
+
+
+def folder(photos: Path) -> list[str]:
+    keys = [f"root={photos}", "size=32", "batch_size=2", "workers=0", "val_count=1"]
+    return [f"data.{key}" for key in keys]
+
+
+def test_a_network_of_ones_own(small: list[str], photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", *small, *folder(photos), *OWN_NETWORK]) == 0
+    (path,) = Path("outputs/mine").glob("*/mine.safetensors")
+    info = read_info(path)
+    assert info.architecture == "tests.example.network.Tint"
+    assert dict(info.arguments) == {"width": 6, "strength": 0.5}
+    with pytest.raises(StyleFileError, match=r"Stylizer\(path, network=Tint\), or fst stylize --network MODULE:Tint"):
+        load_style(path)
+    network, _ = load_style(path, Tint)
+    photo = torch.rand(1, 3, 20, 30)
+    with torch.no_grad():
+        expected = network.layers[0](photo).clamp(0, 1)
+    stylizer = Stylizer(path, "cpu", network=Tint)
+    assert torch.allclose(stylizer(photo), expected, atol=1e-5)
+    assert stylizer(np.asarray(make_picture(40, 30))).shape == (30, 40, 3)
+    make_picture(40, 30).save("a.png")
+    assert run(f"stylize a.png -s {path}").status == 2
+    capsys.readouterr()
+    assert main(["stylize", "a.png", "-s", "mine", "-o", "b.png", "--network", "tests.example.network:Tint"]) == 0
+    assert Image.open("b.png").size == (40, 30)
+    for flags, named in {
+        "--network nowhere:Net": "--network nowhere:Net: ModuleNotFoundError",
+        "--network tests.example.data:Photos": "cannot be made",
+        "--network builtins:dict": "dict makes a dict; a network is a torch.nn.Module",
+    }.items():
+        outcome = run(f"stylize a.png -s mine -o c.png {flags}")
+        assert outcome.faults() == []
+        assert named in outcome.err or named.split(" makes")[-1] in outcome.err
+
+
+def test_a_network_of_ones_own_is_checked_before_the_training(small: list[str], photos: Path) -> None:
+    for choices, named in {
+        ("model=own",): "model._target_=null: it can be an importable class",
+        ("model=own", "model._target_=nowhere.Net"): "model._target_=nowhere.Net: it can be an importable class",
+        (*OWN_NETWORK, "+model.depth=3"): "model.depth=3: no such key of tests.example.network.Tint",
+    }.items():
+        outcome = run(["train", *small, *folder(photos), *choices])
+        assert outcome.faults() == []
+        assert named in outcome.err
+
+
+def test_photos_of_ones_own(small: list[str]) -> None:
+    assert main(["train", *small, *OWN_DATA, "model.width=4", "model.blocks=1"]) == 0
+    (path,) = Path("outputs/mine").glob("*/mine.safetensors")
+    info = read_info(path)
+    assert (info.batch_size, info.steps) == (2, 2)
+    assert info.scores["style"] > 0, "validated on them, too"
