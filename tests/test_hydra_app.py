@@ -151,6 +151,7 @@ def test_every_choice_of_every_group_is_as_its_schema_says(command: list[str]) -
     choices = [
         [f"{path.parent.name}={path.stem}"] for group in groups for path in sorted((CONF / group).glob("*.yaml"))
     ]
+    choices[choices.index(["model=custom"])].append("model._target_=tests.example.network.Tint")
     for path in sorted((CONF / "experiment").glob("*.yaml")):
         choices += [[f"experiment={path.stem}", f"layers={name}"] for name in ("gatys", "deep")]
     with initialize_config_dir(str(CONF), version_base="1.3"):

@@ -15,8 +15,8 @@ from tests.conftest import make_picture
 from tests.example.network import Tint
 from tests.mistakes import run
 
-OWN_NETWORK = ["model=own", "model._target_=tests.example.network.Tint", "+model.width=6", "+model.strength=0.5"]
-OWN_DATA = ["data=own", "data._target_=tests.example.data.Photos", "data.batch_size=2"]
+OWN_NETWORK = ["model=custom", "model._target_=tests.example.network.Tint", "+model.width=6", "+model.strength=0.5"]
+OWN_DATA = ["data=custom", "data._target_=tests.example.data.Photos", "data.batch_size=2"]
 
 
 @pytest.fixture
@@ -65,8 +65,8 @@ def test_a_network_of_ones_own(small: list[str], photos: Path, capsys: pytest.Ca
 
 def test_a_network_of_ones_own_is_checked_before_the_training(small: list[str], photos: Path) -> None:
     for choices, named in {
-        ("model=own",): "model._target_=null: it can be an importable class",
-        ("model=own", "model._target_=nowhere.Net"): "model._target_=nowhere.Net: it can be an importable class",
+        ("model=custom",): "model._target_=null: it can be an importable class",
+        ("model=custom", "model._target_=nowhere.Net"): "model._target_=nowhere.Net: it can be an importable class",
         (*OWN_NETWORK, "+model.depth=3"): "model.depth=3: no such key of tests.example.network.Tint",
     }.items():
         outcome = run(["train", *small, *folder(photos), *choices])
@@ -75,8 +75,11 @@ def test_a_network_of_ones_own_is_checked_before_the_training(small: list[str], 
 
 
 def test_photos_of_ones_own(small: list[str]) -> None:
-    assert main(["train", *small, *OWN_DATA, "model.width=4", "model.blocks=1"]) == 0
+    assert main(["train", *small, *OWN_DATA, "model.width=4", "model.blocks=1", "logger=csv"]) == 0
     (path,) = Path("outputs/mine").glob("*/mine.safetensors")
     info = read_info(path)
     assert (info.batch_size, info.steps) == (2, 2)
     assert info.scores["style"] > 0, "validated on them, too"
+    head, *rows = (path.parent / "curves/version_0/metrics.csv").read_text().splitlines()
+    assert {"train/loss", "val/loss", "val/style/relu2_2"} <= set(head.split(","))
+    assert len(rows) >= 2
