@@ -1,0 +1,97 @@
+// Moving pictures: the camera, video files, and recording what is painted.
+
+import { Trouble } from "./painter.js";
+
+/** Show a camera in a video element; `facing` is "user" or "environment". */
+export async function openCamera(video, facing) {
+  if (!navigator.mediaDevices?.getUserMedia)
+    throw new Trouble("The camera needs a secure address: https, or localhost.");
+  let stream;
+  try {
+    const size = { width: { ideal: 1280 }, height: { ideal: 720 } };
+    stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: facing, ...size } });
+  } catch (error) {
+    if (error.name === "NotAllowedError") throw new Trouble("The camera is not allowed for this page; the browser’s settings change that.");
+    if (error.name === "NotFoundError") throw new Trouble("No camera was found.");
+    throw new Trouble("The camera cannot be opened; another program may be using it.");
+  }
+  closeVideo(video);
+  video.srcObject = stream;
+  video.muted = true;
+  await video.play();
+}
+
+/** Play a video file in a video element. */
+export async function openFilm(video, file) {
+  closeVideo(video);
+  video.src = URL.createObjectURL(file);
+  video.muted = false;
+  await new Promise((resolve, reject) => {
+    video.onloadeddata = resolve;
+    video.onerror = () => reject(new Trouble(`This browser cannot play ${file.name}.`));
+  });
+  if (!video.videoWidth) throw new Trouble(`${file.name} has no pictures, only sound.`);
+  try {
+    await video.play();
+  } catch { // browsers start sound only after a click
+    video.muted = true;
+    await video.play();
+  }
+}
+
+export function closeVideo(video) {
+  video.pause();
+  video.srcObject?.getTracks().forEach(track => track.stop());
+  video.srcObject = null;
+  video.onerror = video.onloadeddata = null;
+  if (video.src) URL.revokeObjectURL(video.src);
+  video.removeAttribute("src");
+  video.load();
+}
+
+/** Call `act` for each new picture of a video, until it returns false. */
+export function onEachFrame(video, act) {
+  const next = video.requestVideoFrameCallback ? f => video.requestVideoFrameCallback(f) : requestAnimationFrame;
+  const step = () => act() !== false && next(step);
+  next(step);
+}
+
+let soundOf; // a video element can be connected once
+
+async function filmSound(video) {
+  if (!soundOf) {
+    const context = new AudioContext(), source = context.createMediaElementSource(video);
+    const sink = context.createMediaStreamDestination();
+    source.connect(sink);
+    source.connect(context.destination);
+    soundOf = { context, sink };
+  }
+  await soundOf.context.resume();
+  return soundOf.sink.stream.getAudioTracks();
+}
+
+const KINDS = [["video/mp4;codecs=avc1.42E01F,mp4a.40.2", "mp4"], ["video/webm;codecs=vp9,opus", "webm"], ["video/webm", "webm"], ["video/mp4", "mp4"]];
+
+/** Record a canvas with its sound; returns { stop, finished }, a promise of { blob, suffix, isSilent }. */
+export async function record(canvas, video) {
+  const kind = self.MediaRecorder && canvas.captureStream && KINDS.find(([type]) => MediaRecorder.isTypeSupported(type));
+  if (!kind) throw new Trouble("This browser cannot record.");
+  const isCamera = Boolean(video.srcObject);
+  let sound = [];
+  try {
+    sound = isCamera ? (await navigator.mediaDevices.getUserMedia({ audio: true })).getTracks() : await filmSound(video);
+  } catch { /* no microphone, or not allowed: without sound */ }
+  const stream = new MediaStream([...canvas.captureStream().getTracks(), ...sound]);
+  const recorder = new MediaRecorder(stream, { mimeType: kind[0], videoBitsPerSecond: 8_000_000 });
+  const parts = [];
+  recorder.ondataavailable = ({ data }) => parts.push(data);
+  const finished = new Promise((resolve, reject) => {
+    recorder.onstop = () => {
+      if (isCamera) sound.forEach(track => track.stop());
+      resolve({ blob: new Blob(parts, { type: kind[0] }), suffix: kind[1], isSilent: !sound.length });
+    };
+    recorder.onerror = () => reject(new Trouble("The recording failed."));
+  });
+  recorder.start(1000);
+  return { stop: () => recorder.state !== "inactive" && recorder.stop(), finished };
+}

@@ -1,0 +1,202 @@
+// The worker: loads the runtime, checks it against PyTorch, and paints, so that the page never waits.
+
+import { difference, finish, fromCells, layout, toCells } from "./pixels.js";
+
+const LEAST_DECIBELS = 40; // to PyTorch, as for the other exports
+const MEASURED = 256; // side in pixels of the picture by which right backends are compared
+
+class Trouble extends Error {} // its message is a sentence for the page
+
+let site, ort, backend;
+let photo = null; // { pixels, width, height, painted: Map of "style at width × height" to pixels }
+const sessions = new Map(); // of loaded styles, by name, each a promise
+
+const answers = { start, setPhoto, paint, paintFrame };
+
+onmessage = async ({ data: { id, name, argument } }) => {
+  try {
+    const { result, transfer = [] } = await answers[name](argument);
+    postMessage({ id, result }, transfer);
+  } catch (error) {
+    console.error(error);
+    postMessage({ id, trouble: error instanceof Trouble ? error.message : `Painting failed (${describe(error)}).` });
+  }
+};
+
+const describe = error => String(error?.message ?? error).split("\n")[0].slice(0, 160);
+
+/** Choose the fastest of the backends that give PyTorch's pictures. */
+async function start({ description, style, useGpu }) {
+  site = description;
+  const adapter = useGpu ? await navigator.gpu?.requestAdapter().catch(() => null) : null;
+  const hasGpu = adapter && !adapter.info?.isFallbackAdapter;
+  await loadRuntime(!hasGpu ? "wasm" : "Suspending" in WebAssembly ? "jspi" : "asyncify");
+  postMessage({ loaded: true });
+  const candidates = [{ provider: "wasm", half: false }];
+  if (hasGpu) candidates.push({ provider: "webgpu", half: false });
+  if (hasGpu && adapter.features.has("shader-f16")) candidates.push({ provider: "webgpu", half: true });
+  const entry = find(style), right = [], notes = [];
+  for (const candidate of candidates) {
+    try {
+      const session = await open(entry, candidate);
+      const check = await compare(session, entry);
+      if (check.decibels >= LEAST_DECIBELS) right.push({ candidate, session, check });
+      else notes.push(`${nameOf(candidate)} is not used: its picture is wrong (${check.decibels.toFixed(1)} dB).`);
+    } catch (error) {
+      if (candidates.length === 1) throw error;
+      notes.push(`${nameOf(candidate)} is not used: ${describe(error)}.`);
+    }
+  }
+  if (!right.length) throw new Trouble(`No backend of this browser paints ${entry.title} as PyTorch does.`);
+  if (right.length > 1) for (const found of right) found.time = await measure(found.session, entry);
+  right.sort((a, b) => a.time - b.time);
+  const [{ candidate, session, check }] = right;
+  right.slice(1).forEach(found => found.session.release());
+  backend = candidate;
+  sessions.set(style, Promise.resolve(Object.assign(session, { check })));
+  return { result: { backend: nameOf(backend), isGpu: backend.provider === "webgpu", notes } };
+}
+
+function nameOf({ provider, half }) {
+  if (provider === "webgpu") return `WebGPU, ${half ? "half" : "single"} precision`;
+  return ort.env.wasm.numThreads > 1 ? `WebAssembly, ${ort.env.wasm.numThreads} threads` : "WebAssembly, one thread";
+}
+
+async function loadRuntime(build) {
+  const { local, files, version } = site.runtime;
+  const [script, module] = files[build];
+  try {
+    // A script from elsewhere is fetched with its hash first: imports in workers cannot have one.
+    const address = local ? new URL(script.url, location).href
+      : URL.createObjectURL(new Blob([await read(script.url, script.integrity)], { type: "text/javascript" }));
+    const wasm = await read(module.url, module.integrity);
+    ort = await import(address);
+    ort.env.wasm.wasmBinary = wasm;
+  } catch (error) {
+    console.error(error);
+    throw new Trouble(local ? "The runtime’s files are missing or damaged on this site; export it again."
+      : `The runtime could not be loaded from ${new URL(script.url).host}; without a connection, get it by `
+        + `“npm pack onnxruntime-web@${version}” and give its file to --runtime.`);
+  }
+  ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency || 1, 8) : 1;
+  ort.env.logLevel = "error";
+}
+
+async function read(url, integrity = "") {
+  const response = await fetch(url, { integrity });
+  if (!response.ok) throw new Error(`${url}: ${response.status}`);
+  return response.arrayBuffer();
+}
+
+const find = style => site.styles.find(entry => entry.name === style);
+const fileOf = (entry, suffix) => `styles/${encodeURIComponent(entry.name)}.${suffix}`;
+
+async function open(entry, { provider, half }) {
+  const [graph, weights] = await Promise.all([half ? "half.onnx" : "onnx", "weights"].map(s => read(fileOf(entry, s))));
+  return ort.InferenceSession.create(new Uint8Array(graph), {
+    executionProviders: [provider],
+    externalData: [{ path: "weights", data: new Uint8Array(weights) }],
+  });
+}
+
+/** Paint the stored picture and compare it with PyTorch's. */
+async function compare(session, entry) {
+  const stored = new Uint8Array(await read(fileOf(entry, "check")));
+  const [width, height] = site.checked;
+  const pixels = new Uint8ClampedArray(4 * width * height).fill(255);
+  for (let i = 0; i < width * height; i++) pixels.set(stored.subarray(3 * i, 3 * i + 3), 4 * i);
+  return difference(await run(session, entry, pixels, width, height), stored.subarray(stored.length / 2));
+}
+
+async function measure(session, entry) {
+  const pixels = new Uint8ClampedArray(4 * MEASURED * MEASURED).fill(128);
+  let best = Infinity;
+  for (let i = 0; i < 3; i++) { // the first prepares
+    const before = performance.now();
+    await run(session, entry, pixels, MEASURED, MEASURED);
+    best = Math.min(best, performance.now() - before);
+  }
+  return best;
+}
+
+async function run(session, entry, pixels, width, height) {
+  const plan = layout(width, height, entry);
+  const shape = [1, 3 * plan.cell ** 2, plan.rows, plan.columns];
+  const { stylized } = await session.run({ images: new ort.Tensor("float32", toCells(pixels, plan), shape) });
+  return fromCells(await stylized.getData(true), plan);
+}
+
+/** The style's session, loaded and checked at its first use. */
+function load(style) {
+  const entry = find(style);
+  if (!sessions.has(style)) sessions.set(style, (async () => {
+    try {
+      const session = await open(entry, backend);
+      session.check = await compare(session, entry);
+      if (session.check.decibels >= LEAST_DECIBELS) return session;
+    } catch (error) {
+      console.error(error);
+      throw new Trouble(`${entry.title} could not be loaded; choose another style.`);
+    }
+    throw new Trouble(`${entry.title} is not painted as PyTorch does it here; choose another style.`);
+  })());
+  sessions.get(style).catch(() => sessions.delete(style)); // to be tried again
+  return sessions.get(style);
+}
+
+function draw(source, width, height) {
+  const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true, alpha: false });
+  context.fillStyle = "white";
+  context.fillRect(0, 0, width, height);
+  context.imageSmoothingQuality = "high";
+  context.drawImage(source, 0, 0, width, height);
+  return context.getImageData(0, 0, width, height);
+}
+
+/** Paint RGBA pixels by one style, on `1 / stroke` of their size. */
+async function paintOne(picture, style, stroke) {
+  const { pixels, width, height, painted } = picture;
+  const [w, h] = [width, height].map(side => Math.max(1, Math.round(side / stroke)));
+  const key = `${style} at ${w} × ${h}`;
+  if (painted.has(key)) return painted.get(key);
+  if (Math.min(w, h) < site.least)
+    throw new Trouble(`The picture has ${width} × ${height} pixels, ${w} × ${h} for this brush; `
+      + `it needs at least ${site.least} × ${site.least}.`);
+  const session = await load(style);
+  const image = new ImageData(pixels, width, height);
+  const scaled = stroke === 1 ? image : draw(await createImageBitmap(image), w, h);
+  let result = await run(session, find(style), scaled.data, w, h);
+  if (stroke !== 1) result = draw(await createImageBitmap(new ImageData(result, w, h)), width, height).data;
+  painted.set(key, result);
+  return result;
+}
+
+async function paintAll(picture, look) {
+  const before = performance.now();
+  if (picture.painted.size > 3) picture.painted.clear(); // each is as large as the photo
+  const known = picture.painted.size;
+  const first = await paintOne(picture, look.style, look.stroke);
+  const isNew = picture.painted.size > known, time = performance.now() - before;
+  const second = look.second && look.mix ? await paintOne(picture, look.second, look.stroke) : null;
+  const pixels = finish(picture.pixels, first, second, look);
+  const bitmap = await createImageBitmap(new ImageData(pixels, picture.width, picture.height));
+  const { check } = await sessions.get(look.style);
+  return { result: { bitmap, time, check, isNew }, transfer: [bitmap] };
+}
+
+async function setPhoto(bitmap) {
+  const { data: pixels, width, height } = draw(bitmap, bitmap.width, bitmap.height);
+  bitmap.close();
+  photo = { pixels, width, height, painted: new Map() };
+  return { result: null };
+}
+
+function paint(look) {
+  return paintAll(photo, look);
+}
+
+async function paintFrame({ bitmap, width, height, look }) {
+  const { data: pixels } = draw(bitmap, width, height);
+  bitmap.close();
+  return paintAll({ pixels, width, height, painted: new Map() }, look);
+}
