@@ -24,7 +24,7 @@ SITE = "site.json"  # lists what the site has; written last
 _PAGE = Path(__file__).with_name("page")
 _SAMPLE = "sample.jpg"
 _CHECKED = (64, 48)  # width and height of the picture with which the page checks its runtime
-_THUMBNAIL = (192, 144)
+_PAINTED, _THUMBNAIL = (288, 216), (192, 144)  # what a style paints for its thumbnail, and the thumbnail
 _SLOW = 60  # thousand multiplications a pixel, from which a style is marked as slow
 _KINDS = {"unshuffle": {4: "realtime", 2: "small"}}
 
@@ -88,10 +88,9 @@ def bundled_for_web() -> list[Path]:
 def _describe(name: str, network: TransformNetwork, info: StyleInfo, model: WebModel) -> dict[str, object]:
     """What the page must know of a style."""
     kind = _KINDS.get(info.architecture, {}).get(model.cell, "full")  # type: ignore[call-overload]
-    title = name.removesuffix(f"_{kind}").replace("_", " ")
     return {
         "name": name,
-        "title": title[:1].upper() + title[1:],
+        "title": _title(name.removesuffix(f"_{kind}")),
         "kind": kind,
         "slow": model.cost > _SLOW,
         "cost": round(model.cost, 3),
@@ -102,12 +101,18 @@ def _describe(name: str, network: TransformNetwork, info: StyleInfo, model: WebM
     }
 
 
+def _title(name: str) -> str:
+    """A style's name as words: `composition_vii` as "Composition VII"."""
+    words = name.replace("_", " ").split()
+    return " ".join(word.upper() if set(word) <= set("ivx") else word[:1].upper() + word[1:] for word in words)
+
+
 def _style_files(name: str, network: TransformNetwork, model: WebModel, sample: Image.Image) -> dict[str, bytes]:
     """The files of one style: its model, a picture before and after for the page's check, and a thumbnail."""
     if not np.isfinite(np.frombuffer(model.weights, np.float16)).all():
         raise RunError(f"{name}: its weights are too large for float16, in which the site has them")
     picture = np.asarray(ImageOps.fit(sample, _CHECKED, Image.Resampling.LANCZOS))
-    small = np.asarray(ImageOps.fit(sample, (2 * _THUMBNAIL[0], 2 * _THUMBNAIL[1]), Image.Resampling.LANCZOS))
+    small = np.asarray(ImageOps.fit(sample, _PAINTED, Image.Resampling.LANCZOS))
     with io.BytesIO() as thumbnail:
         painted = Image.fromarray(_stylize(network, small)).resize(_THUMBNAIL, Image.Resampling.LANCZOS)
         painted.save(thumbnail, "JPEG", quality=82)

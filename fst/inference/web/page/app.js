@@ -9,15 +9,13 @@ const PAINTED_SIDE = { fast: 1280, slow: 800 }; // pixels on the longer side, to
 
 const the = Object.fromEntries([...document.querySelectorAll("[id]")].map(element => [element.id, element]));
 let site, painter, engine;
-let source = null; // { kind: "photo" | "camera" | "film", name, width, height }
+let source = null; // { kind: "photo" | "camera" | "film", name, width, height, remark, isReady: for the worker }
 let recording = null, facing = "user", brushIsChosen = false, speed = 0;
 let ready; // a promise: the runtime is loaded and checked
 let busy = false, stale = false;
 const times = []; // when the last live pictures were shown
 
-// What is said
-
-function say(sentence) {
+function say(sentence = "") {
   the.message.textContent = sentence;
   the.message.hidden = !sentence;
 }
@@ -32,10 +30,9 @@ const guarded = act => async (...given) => {
   }
 };
 
-const sizeOf = (width, height) => `${width} × ${height}`;
-
 // The look
 
+const sizeOf = (width, height) => `${width} × ${height}`;
 const chosen = () => site.styles.find(style => style.name === the.controls.elements.style.value);
 const scaledSides = (width, height, factor) => [width, height].map(side => Math.max(1, Math.round(side * factor)));
 
@@ -48,7 +45,7 @@ function look() {
     mix: the.mix.value / 100,
     strength: the.strength.value / 100,
     colours: the.colours.checked,
-    stroke: Math.max(2 ** the.stroke.value, room < 1 || the.stroke.value < 0 ? Math.sqrt(1 / room) : 0),
+    stroke: Math.max(2 ** the.stroke.value, Math.sqrt(1 / room)),
   };
 }
 
@@ -72,12 +69,12 @@ function showValues() {
 
 function repaint() {
   stale = true;
-  if (!busy && painter && source) paintWhileStale();
+  if (!busy) paintWhileStale();
 }
 
 async function paintWhileStale() {
   busy = true;
-  while (stale) {
+  while (stale && source?.isReady) {
     stale = false;
     await guarded(source.kind === "photo" ? paintPhoto : paintFrame)();
   }
@@ -95,12 +92,10 @@ async function paintPhoto() {
     const { bitmap, time, check, isNew } = await painter.call("paint", wanted);
     if (current !== source) return bitmap.close();
     if (isNew) speed = work / time;
-    show(bitmap);
-    say(current.remark ?? "");
+    show(bitmap, check);
+    say(current.remark);
     const painted = wanted.stroke === 1 ? "" : `, painted at ${sizeOf(width, height)}`;
     the.status.textContent = `${sizeOf(current.width, current.height)}${painted} in ${Math.round(time)} ms`;
-    describeCheck(check);
-    the.save.disabled = false;
   } catch (error) {
     the.status.textContent = "";
     throw error;
@@ -117,24 +112,20 @@ async function paintFrame() {
   const frame = await createImageBitmap(the.video);
   const { bitmap, check } = await painter.call("paintFrame", { bitmap: frame, width, height, look: look() }, [frame]);
   if (current !== source) return bitmap.close();
-  show(bitmap);
+  show(bitmap, check);
   times.push(performance.now());
   if (times.length > 20) times.shift();
   const rate = times.length > 1 ? 1000 * (times.length - 1) / (times.at(-1) - times[0]) : 0;
   the.status.textContent = `${sizeOf(width, height)} · ${rate.toFixed(1)} frames a second · ${Math.round(performance.now() - began)} ms`;
-  the.save.disabled = false;
-  describeCheck(check);
 }
 
-function show(bitmap) {
+function show(bitmap, { most, decibels }) {
   if (the.after.width !== bitmap.width || the.after.height !== bitmap.height)
     Object.assign(the.after, { width: bitmap.width, height: bitmap.height });
   the.after.getContext("2d").drawImage(bitmap, 0, 0);
   bitmap.close();
-}
-
-function describeCheck({ most, decibels }) {
-  const apart = most ? `differs from PyTorch by at most ${most} of 255 levels (${decibels.toFixed(0)} dB)` : "gives the same picture as PyTorch";
+  the.save.disabled = false;
+  const apart = most ? `differs from PyTorch by at most ${most} of 255 levels (${decibels.toFixed(0)} dB)` : "paints exactly as PyTorch";
   the.backend.textContent = [`${engine.backend}: ${apart}.`, ...engine.notes].join(" ");
 }
 
@@ -153,56 +144,52 @@ function setSource(next) {
   the.status.setAttribute("aria-live", source.kind === "photo" ? "polite" : "off");
   the.save.disabled = true;
   the.after.width = the.after.height = 1; // nothing of the one before
-  say(source.remark ?? "");
+  say(source.remark);
   setBrush();
   showValues();
 }
 
 async function openPhoto(file, name) {
   const url = URL.createObjectURL(file), probe = new Image();
-  try {
-    probe.src = url; // reads the size alone
-    await new Promise((resolve, reject) => Object.assign(probe, { onload: resolve, onerror: reject }));
-  } catch {
-    throw new Trouble(`${name} is not a picture or video that this browser can read.`);
-  } finally {
-    URL.revokeObjectURL(url);
-  }
+  probe.src = url; // reads the size alone
+  await new Promise(resolve => { probe.onload = probe.onerror = resolve; });
+  URL.revokeObjectURL(url);
+  if (!probe.naturalWidth) throw new Trouble(`${name} is not a picture or video that this browser can read.`);
   const [width, height] = [probe.naturalWidth, probe.naturalHeight];
   if (Math.min(width, height) < site.least)
     throw new Trouble(`${name} has ${sizeOf(width, height)} pixels; a picture needs at least ${sizeOf(site.least, site.least)}.`);
   const factor = Math.min(1, Math.sqrt(MOST_PIXELS / (width * height)));
   const [resizeWidth, resizeHeight] = scaledSides(width, height, factor);
-  let bitmap;
-  try {
-    bitmap = await createImageBitmap(file, factor < 1 ? { resizeWidth, resizeHeight, resizeQuality: "high" } : {});
-  } catch {
+  const scaling = factor < 1 ? { resizeWidth, resizeHeight, resizeQuality: "high" } : {};
+  const bitmap = await createImageBitmap(file, scaling).catch(() => {
     throw new Trouble(`${name} is damaged, or too large for this browser (${sizeOf(width, height)} pixels).`);
-  }
+  });
   await usePhoto(bitmap, name, factor < 1
-    ? `${name} is too large for a browser (${sizeOf(width, height)} pixels); it is scaled to ${sizeOf(resizeWidth, resizeHeight)}.` : "");
+    ? `${name} is too large for a browser (${sizeOf(width, height)} pixels); it is scaled to ${sizeOf(resizeWidth, resizeHeight)}.` : undefined);
 }
 
 async function usePhoto(bitmap, name, remark) {
   Object.assign(the.before, { width: bitmap.width, height: bitmap.height });
   the.before.getContext("2d").drawImage(bitmap, 0, 0);
   setSource({ kind: "photo", name, width: bitmap.width, height: bitmap.height, remark });
+  const current = source;
   if (!painter) the.status.textContent = "Loading the runtime…";
   await ready;
   await painter.call("setPhoto", bitmap, [bitmap]);
+  current.isReady = true;
   repaint();
 }
 
 const open = guarded(async file => {
   if (!file) return;
-  say("");
+  say();
   if (!file.type.startsWith("video/")) return openPhoto(file, file.name);
   await openFilm(the.video, file);
   await followVideo("film", file.name);
 });
 
 const startCamera = guarded(async () => {
-  say("");
+  say();
   await openCamera(the.video, facing);
   await followVideo("camera", "camera");
 });
@@ -211,20 +198,13 @@ async function followVideo(kind, name) {
   setSource({ kind, name, width: the.video.videoWidth, height: the.video.videoHeight });
   const current = source;
   await ready;
-  onEachFrame(the.video, () => current === source && (repaint(), true));
+  current.isReady = true;
   repaint();
+  onEachFrame(the.video, () => current === source && (repaint(), true));
 }
-
-async function takePhoto() {
-  await usePhoto(await createImageBitmap(the.video), "camera", "");
-}
-
-// Files
 
 function download(blob, name) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = name;
+  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
@@ -242,7 +222,6 @@ async function toggleRecording() {
   const name = nameFor("");
   recording = await record(the.after, the.video);
   the.record.textContent = "Stop recording";
-  the.record.setAttribute("aria-pressed", "true");
   try {
     const { blob, suffix, isSilent } = await recording.finished;
     download(blob, name + suffix);
@@ -250,31 +229,28 @@ async function toggleRecording() {
   } finally {
     recording = null;
     the.record.textContent = "Record";
-    the.record.removeAttribute("aria-pressed");
   }
 }
 
 // Wiring
 
 function listStyles() {
-  site.styles.forEach((style, number) => {
-    const label = document.createElement("label"), input = document.createElement("input");
-    Object.assign(input, { type: "radio", name: "style", value: style.name, checked: number === 0 });
-    const picture = Object.assign(new Image(192, 144), { src: `styles/${encodeURIComponent(style.name)}.jpg`, alt: "" });
-    const text = document.createElement("span"), kind = document.createElement("small");
-    kind.textContent = style.slow ? "slow" : style.kind;
-    text.append(style.title, " ", kind);
-    label.append(input, picture, text);
-    the.styles.append(label);
-    the.second.append(new Option(kind.textContent ? `${style.title} (${kind.textContent})` : style.title, style.name));
-  });
+  for (const { name, title, kind, slow } of site.styles) {
+    const choice = the.choice.content.cloneNode(true), text = choice.querySelector("span");
+    Object.assign(choice.querySelector("input"), { value: name, checked: name === site.styles[0].name });
+    choice.querySelector("img").src = `styles/${encodeURIComponent(name)}.jpg`;
+    text.prepend(title, " ");
+    text.lastChild.textContent = slow ? "slow" : kind;
+    the.second.append(new Option(text.textContent, name));
+    the.styles.append(choice);
+  }
 }
 
 function listen() {
   the.file.addEventListener("change", () => { open(the.file.files[0]); the.file.value = ""; });
   the.camera.addEventListener("click", startCamera);
   the.flip.addEventListener("click", () => { facing = facing === "user" ? "environment" : "user"; startCamera(); });
-  the.shoot.addEventListener("click", guarded(takePhoto));
+  the.shoot.addEventListener("click", guarded(async () => usePhoto(await createImageBitmap(the.video), "camera")));
   the.save.addEventListener("click", guarded(save));
   the.record.addEventListener("click", guarded(toggleRecording));
   the.play.addEventListener("click", () => the.video.paused ? the.video.play() : the.video.pause());
@@ -285,37 +261,36 @@ function listen() {
   the.stroke.addEventListener("input", () => { brushIsChosen = true; });
   the.second.addEventListener("input", () => { if (the.mix.value === "0") the.mix.value = 50; });
   the.controls.addEventListener("submit", event => event.preventDefault());
-  the.controls.addEventListener("input", event => {
-    if (event.target === the.file) return;
-    if (event.target.name === "style") setBrush();
+  the.controls.addEventListener("input", ({ target }) => {
+    if (target === the.file) return;
+    if (target.name === "style") setBrush();
+    say(source?.remark);
     showValues();
     repaint();
   });
   addEventListener("paste", event => open(event.clipboardData?.files[0]));
-  addEventListener("dragover", event => { event.preventDefault(); document.body.classList.add("dropping"); });
-  addEventListener("dragleave", event => { if (!event.relatedTarget) document.body.classList.remove("dropping"); });
-  addEventListener("drop", event => {
+  for (const name of ["dragover", "dragleave", "drop"]) addEventListener(name, event => {
     event.preventDefault();
-    document.body.classList.remove("dropping");
-    open(event.dataTransfer.files[0]);
+    document.body.classList.toggle("dropping", name === "dragover");
+    if (name === "drop") open(event.dataTransfer.files[0]);
   });
 }
 
 async function begin() {
-  const response = await fetch("site.json").catch(() => null);
-  if (!response?.ok) throw new Trouble("This site is not complete: site.json is missing.");
-  site = await response.json();
+  site = await fetch("site.json").then(response => response.json()).catch(() => {
+    throw new Trouble("This site is not complete: site.json is missing.");
+  });
   listStyles();
   showValues();
   listen();
   ready = startPainter(site, site.styles[0].name).then(started => {
-    ({ painter, ...engine } = started);
+    ({ painter, engine } = started);
+    if (engine.isGpu) the.size.value = 1280;
     if (!self.crossOriginIsolated && !engine.isGpu)
       engine.notes.push("Threads are off: this web server does not send the headers they need; “fst web” does.");
   });
   ready.catch(() => { the.status.textContent = ""; });
-  const sample = await fetch(site.sample);
-  await openPhoto(await sample.blob(), site.sample);
+  await openPhoto(await (await fetch(site.sample)).blob(), site.sample);
 }
 
 guarded(begin)();

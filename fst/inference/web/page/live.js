@@ -2,19 +2,18 @@
 
 import { Trouble } from "./painter.js";
 
+const CAMERA_TROUBLE = {
+  NotAllowedError: "The camera is not allowed for this page; the browser’s settings change that.",
+  NotFoundError: "No camera was found.",
+};
+
 /** Show a camera in a video element; `facing` is "user" or "environment". */
-export async function openCamera(video, facing) {
-  if (!navigator.mediaDevices?.getUserMedia)
-    throw new Trouble("The camera needs a secure address: https, or localhost.");
-  let stream;
-  try {
-    const size = { width: { ideal: 1280 }, height: { ideal: 720 } };
-    stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: facing, ...size } });
-  } catch (error) {
-    if (error.name === "NotAllowedError") throw new Trouble("The camera is not allowed for this page; the browser’s settings change that.");
-    if (error.name === "NotFoundError") throw new Trouble("No camera was found.");
-    throw new Trouble("The camera cannot be opened; another program may be using it.");
-  }
+export async function openCamera(video, facingMode) {
+  if (!navigator.mediaDevices) throw new Trouble("The camera needs a secure address: https, or localhost.");
+  const wanted = { facingMode, width: { ideal: 1280 }, height: { ideal: 720 } };
+  const stream = await navigator.mediaDevices.getUserMedia({ video: wanted }).catch(({ name }) => {
+    throw new Trouble(CAMERA_TROUBLE[name] ?? "The camera cannot be opened; another program may be using it.");
+  });
   closeVideo(video);
   video.srcObject = stream;
   video.muted = true;
@@ -31,12 +30,10 @@ export async function openFilm(video, file) {
     video.onerror = () => reject(new Trouble(`This browser cannot play ${file.name}.`));
   });
   if (!video.videoWidth) throw new Trouble(`${file.name} has no pictures, only sound.`);
-  try {
-    await video.play();
-  } catch { // browsers start sound only after a click
+  await video.play().catch(() => { // browsers start sound only after a click
     video.muted = true;
-    await video.play();
-  }
+    return video.play();
+  });
 }
 
 export function closeVideo(video) {
@@ -49,11 +46,9 @@ export function closeVideo(video) {
   video.load();
 }
 
-/** Call `act` for each new picture of a video, until it returns false. */
+/** Call `act` for each new picture of a video, as long as it returns true. */
 export function onEachFrame(video, act) {
-  const next = video.requestVideoFrameCallback ? f => video.requestVideoFrameCallback(f) : requestAnimationFrame;
-  const step = () => act() !== false && next(step);
-  next(step);
+  video.requestVideoFrameCallback(() => act() && onEachFrame(video, act));
 }
 
 let soundOf; // a video element can be connected once
@@ -70,7 +65,7 @@ async function filmSound(video) {
   return soundOf.sink.stream.getAudioTracks();
 }
 
-const KINDS = [["video/mp4;codecs=avc1.42E01F,mp4a.40.2", "mp4"], ["video/webm;codecs=vp9,opus", "webm"], ["video/webm", "webm"], ["video/mp4", "mp4"]];
+const KINDS = [["video/mp4;codecs=avc1.42E01F,mp4a.40.2", "mp4"], ["video/webm", "webm"], ["video/mp4", "mp4"]];
 
 /** Record a canvas with its sound; returns { stop, finished }, a promise of { blob, suffix, isSilent }. */
 export async function record(canvas, video) {

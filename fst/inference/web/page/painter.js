@@ -1,33 +1,30 @@
 // The worker as seen from the page: calls that return promises.
 
-const GPU_PATIENCE = 20_000; // milliseconds for a graphics processor to pass its check
+const PATIENCE = 20_000; // milliseconds for a graphics processor to pass its check
 
 /** What went wrong, as a sentence for the page. */
 export class Trouble extends Error {}
 
 class Painter {
   #worker = new Worker("worker.js", { type: "module" });
-  #waiting = new Map();
-  #last = 0;
+  #calls = [];
 
   constructor() {
     this.loaded = new Promise(resolve => this.#worker.addEventListener("message", ({ data }) => {
-      if (data.loaded) resolve();
-      const { resolve: succeed, reject: fail } = this.#waiting.get(data.id) ?? {};
-      this.#waiting.delete(data.id);
-      if (data.trouble) fail?.(new Trouble(data.trouble));
-      else succeed?.(data.result);
+      if (data.loaded) return resolve();
+      const { succeed, fail } = this.#calls[data.id];
+      delete this.#calls[data.id];
+      if (data.trouble) fail(new Trouble(data.trouble));
+      else succeed(data.result);
     }));
-    this.#worker.addEventListener("error", () => {
-      for (const { reject } of this.#waiting.values()) reject(new Trouble("The worker stopped; reload the page."));
-      this.#waiting.clear();
-    });
+    this.#worker.addEventListener("error", () =>
+      this.#calls.forEach(({ fail }) => fail(new Trouble("The worker stopped; reload the page."))));
   }
 
   call(name, argument, transfer = []) {
-    return new Promise((resolve, reject) => {
-      this.#waiting.set(++this.#last, { resolve, reject });
-      this.#worker.postMessage({ id: this.#last, name, argument }, transfer);
+    return new Promise((succeed, fail) => {
+      const id = this.#calls.push({ succeed, fail }) - 1;
+      this.#worker.postMessage({ id, name, argument }, transfer);
     });
   }
 
@@ -37,19 +34,14 @@ class Painter {
 }
 
 /** A painter that has loaded the runtime and checked it; without the graphics processor if that does not answer. */
-export async function startPainter(description, style) {
+export async function startPainter(description, style, useGpu = Boolean(navigator.gpu)) {
   const painter = new Painter();
-  const started = painter.call("start", { description, style, useGpu: Boolean(navigator.gpu) });
-  if (!navigator.gpu) return { painter, ...await started };
-  const late = painter.loaded.then(() => new Promise((_, reject) => setTimeout(reject, GPU_PATIENCE, "late")));
-  try {
-    return { painter, ...await Promise.race([started, late]) };
-  } catch (error) {
-    if (error !== "late") throw error;
-    painter.end();
-    const plain = new Painter();
-    const info = await plain.call("start", { description, style, useGpu: false });
-    info.notes.push("WebGPU is not used: it did not answer.");
-    return { painter: plain, ...info };
-  }
+  const late = painter.loaded.then(() => new Promise(resolve => setTimeout(resolve, PATIENCE, null)));
+  const started = painter.call("start", { description, style, useGpu });
+  const engine = await (useGpu ? Promise.race([started, late]) : started);
+  if (engine) return { painter, engine };
+  painter.end();
+  const plain = await startPainter(description, style, false);
+  plain.engine.notes.push("WebGPU is not used: it did not answer.");
+  return plain;
 }

@@ -11,8 +11,6 @@ let site, ort, backend;
 let photo = null; // { pixels, width, height, painted: Map of "style at width × height" to pixels }
 const sessions = new Map(); // of loaded styles, by name, each a promise
 
-const answers = { start, setPhoto, paint, paintFrame };
-
 onmessage = async ({ data: { id, name, argument } }) => {
   try {
     const { result, transfer = [] } = await answers[name](argument);
@@ -50,8 +48,8 @@ async function start({ description, style, useGpu }) {
   if (!right.length) throw new Trouble(`No backend of this browser paints ${entry.title} as PyTorch does.`);
   if (right.length > 1) for (const found of right) found.time = await measure(found.session, entry);
   right.sort((a, b) => a.time - b.time);
-  const [{ candidate, session, check }] = right;
-  right.slice(1).forEach(found => found.session.release());
+  const [{ candidate, session, check }, ...slower] = right;
+  for (const found of slower) found.session.release();
   backend = candidate;
   sessions.set(style, Promise.resolve(Object.assign(session, { check })));
   return { result: { backend: nameOf(backend), isGpu: backend.provider === "webgpu", notes } };
@@ -59,7 +57,8 @@ async function start({ description, style, useGpu }) {
 
 function nameOf({ provider, half }) {
   if (provider === "webgpu") return `WebGPU, ${half ? "half" : "single"} precision`;
-  return ort.env.wasm.numThreads > 1 ? `WebAssembly, ${ort.env.wasm.numThreads} threads` : "WebAssembly, one thread";
+  const { numThreads } = ort.env.wasm;
+  return `WebAssembly, ${numThreads > 1 ? `${numThreads} threads` : "one thread"}`;
 }
 
 async function loadRuntime(build) {
@@ -110,13 +109,13 @@ async function compare(session, entry) {
 
 async function measure(session, entry) {
   const pixels = new Uint8ClampedArray(4 * MEASURED * MEASURED).fill(128);
-  let best = Infinity;
+  const times = [];
   for (let i = 0; i < 3; i++) { // the first prepares
     const before = performance.now();
     await run(session, entry, pixels, MEASURED, MEASURED);
-    best = Math.min(best, performance.now() - before);
+    times.push(performance.now() - before);
   }
-  return best;
+  return Math.min(...times);
 }
 
 async function run(session, entry, pixels, width, height) {
@@ -184,19 +183,15 @@ async function paintAll(picture, look) {
   return { result: { bitmap, time, check, isNew }, transfer: [bitmap] };
 }
 
-async function setPhoto(bitmap) {
-  const { data: pixels, width, height } = draw(bitmap, bitmap.width, bitmap.height);
-  bitmap.close();
-  photo = { pixels, width, height, painted: new Map() };
-  return { result: null };
-}
-
-function paint(look) {
-  return paintAll(photo, look);
-}
-
-async function paintFrame({ bitmap, width, height, look }) {
+function take(bitmap, width, height) {
   const { data: pixels } = draw(bitmap, width, height);
   bitmap.close();
-  return paintAll({ pixels, width, height, painted: new Map() }, look);
+  return { pixels, width, height, painted: new Map() };
 }
+
+const answers = {
+  start,
+  setPhoto: bitmap => { photo = take(bitmap, bitmap.width, bitmap.height); return {}; },
+  paint: look => paintAll(photo, look),
+  paintFrame: ({ bitmap, width, height, look }) => paintAll(take(bitmap, width, height), look),
+};
