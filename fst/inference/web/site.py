@@ -87,7 +87,7 @@ def bundled_for_web() -> list[Path]:
 
 def _describe(name: str, network: TransformNetwork, info: StyleInfo, model: WebModel) -> dict[str, object]:
     """What the page must know of a style."""
-    kind = _KINDS.get(info.architecture, {}).get(model.cell, "full")  # type: ignore[call-overload]
+    kind = _KINDS.get(info.architecture, {}).get(model.cell, "full")
     return {
         "name": name,
         "title": _title(name.removesuffix(f"_{kind}")),

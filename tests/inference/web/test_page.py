@@ -242,7 +242,7 @@ def test_what_cannot_be_painted_is_said_in_a_sentence_and_the_page_goes_on(
     for name, sentence in {
         "text.jpg": "text.jpg is not a picture or video that this browser can read.",
         "text.mp4": "This browser cannot play text.mp4.",
-        "dot.png": "dot.png has 1 × 1 pixels; a picture needs at least 16 × 16.",
+        "dot.png": "dot.png has 1 × 1 pixels; it needs 16 × 16.",
     }.items():
         page.open(tmp_path / name)
         page.wait(f"document.querySelector('#message').textContent === {sentence!r}")
@@ -283,7 +283,7 @@ def test_moving_pictures_of_the_camera(page: Page) -> None:
     page.tab.wait_for_timeout(500)
     assert (first != page.painted(width, height)).any(), "it moves"
     page.tab.click("#shoot")
-    page.wait("document.querySelector('#video').hidden && !document.querySelector('#save').disabled")
+    page.wait("document.body.dataset.source === 'photo' && !document.querySelector('#save').disabled")
     assert "ms" in page.text("status")
     assert not page.tab.is_visible("#record")
     assert page.tab.evaluate("() => document.querySelector('#video').srcObject") is None, "the camera is off"
@@ -341,19 +341,31 @@ def test_a_broken_model_is_said_and_another_can_be_chosen(
         page.open(photo)
         before = page.painted()
         page.choose("cells")
-        assert page.wait_said() == "cells could not be loaded; choose another style.".capitalize()
+        assert page.wait_said() == "Cells could not be loaded; choose another style."
         page.choose("tiny")
-        page.wait("document.querySelector('#message').textContent.includes('not painted as PyTorch')")
+        page.wait("document.querySelector('#message').textContent.includes('Tiny is not painted as by PyTorch')")
         page.choose(REALTIME)
         assert decibels(page.painted(), before) > 60
         assert not page.tab.is_visible("#message")
 
 
-def test_a_first_model_that_is_wrong_is_not_used(visit: Callable[..., Page], site: dict[str, bytes]) -> None:
-    name = f"styles/{REALTIME}.check"
-    with served(site | {name: bytes(len(site[name]))}) as server:
+def test_a_first_model_that_is_broken_leaves_the_others(
+    visit: Callable[..., Page], site: dict[str, bytes], photo: Path, cells_file: Path
+) -> None:
+    with served(site | {f"styles/{REALTIME}.weights": b"short"}) as server:
         page = visit(server.address)
-        assert page.wait_said() == "No backend of this browser paints The Scream as PyTorch does."
+        assert page.wait_said() == "The Scream could not be loaded; choose another style."
+        page.open(photo)
+        page.choose("cells")
+        assert decibels(page.painted(), paint(photo, cells_file)) > 40
+        assert not page.tab.is_visible("#message")
+
+
+def test_a_site_whose_models_are_all_wrong_says_so(visit: Callable[..., Page], site: dict[str, bytes]) -> None:
+    wrong = {name: bytes(len(data)) for name, data in site.items() if name.endswith(".check")}
+    assert len(wrong) == 3
+    with served(site | wrong) as server:
+        assert visit(server.address).wait_said() == "No backend of this browser paints as PyTorch does."
 
 
 def test_any_web_server_will_do_and_the_page_says_what_it_lacks(

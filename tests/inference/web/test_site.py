@@ -1,6 +1,9 @@
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+import fst
 from fst import Stylizer
 from fst.cli import main
 from fst.errors import RunError, UserError
@@ -46,9 +50,23 @@ def test_the_stored_check_is_what_the_stylizer_paints(cells_file: Path) -> None:
     width, height = json.loads(site["site.json"])["checked"]
     before, after = np.frombuffer(site["styles/cells.check"], np.uint8).reshape(2, height, width, 3)
     expected = Stylizer(cells_file, device="cpu")(before.copy())
-    assert np.abs(expected.astype(int) - after).max() <= (1 if torch.get_num_threads() else 0)
+    assert np.abs(expected.astype(int) - after).max() <= 4  # the Stylizer may compute in bfloat16
     assert np.abs(before.astype(int) - after).mean() > 5
     assert Image.open(io.BytesIO(site["styles/cells.jpg"])).size == (192, 144)
+
+
+def test_export_imports_neither_lightning_nor_hydra_nor_an_extra(folder: Path, cells_file: Path) -> None:
+    program = """
+import sys
+from fst.cli import main
+assert main(["export", sys.argv[1], "--to", "web"]) == 0
+heavy = {"pytorch_lightning", "lightning", "hydra", "omegaconf", "torchvision", "av", "onnxscript", "onnxruntime"}
+print("imported:", sorted(heavy & set(sys.modules)))
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(fst.__file__).parents[1])}
+    command = [sys.executable, "-c", program, str(cells_file)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert result.stdout.splitlines()[-1] == "imported: []"
 
 
 def test_the_site_of_one_style_is_small() -> None:
@@ -68,8 +86,8 @@ def test_the_page_is_short_and_has_nothing_inline_and_nothing_from_elsewhere() -
         assert "innerHTML" not in script
         assert "http://" not in script
         assert "https://" not in script
-    for text in (*scripts, (PAGE / "style.css").read_text(), html):
-        assert max(map(len, text.splitlines())) <= 180
+    for text in (*scripts, (PAGE / "style.css").read_text()):
+        assert max(map(len, text.splitlines())) <= 120
 
 
 @pytest.mark.parametrize("is_local", [True, False])

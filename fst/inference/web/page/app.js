@@ -4,14 +4,13 @@ import { closeVideo, onEachFrame, openCamera, openFilm, record } from "./live.js
 import { startPainter, Trouble } from "./painter.js";
 
 const MOST_PIXELS = 16e6; // of a photo; larger ones are scaled down
-const MOST_PAINTED = { realtime: 16e6, small: 6e6, full: 2.5e6 }; // pixels that a network can have in a browser's memory
-const PAINTED_SIDE = { fast: 1280, slow: 800 }; // pixels on the longer side, to which the brush is set for a large photo
+const MOST_PAINTED = { realtime: 16e6, small: 6e6, full: 2.5e6 }; // pixels that fit in a browser's memory
+const PAINTED_SIDE = { fast: 1280, slow: 800 }; // pixels on the longer side, for which the brush is set at first
 
 const the = Object.fromEntries([...document.querySelectorAll("[id]")].map(element => [element.id, element]));
-let site, painter, engine;
+let site, painter, engine, ready; // `ready`: a promise that the runtime is loaded and checked
 let source = null; // { kind: "photo" | "camera" | "film", name, width, height, remark, isReady: for the worker }
 let recording = null, facing = "user", brushIsChosen = false, speed = 0;
-let ready; // a promise: the runtime is loaded and checked
 let busy = false, stale = false;
 const times = []; // when the last live pictures were shown
 
@@ -42,9 +41,7 @@ function look() {
   return {
     style: chosen().name,
     second: second && second !== chosen().name ? second : null,
-    mix: the.mix.value / 100,
-    strength: the.strength.value / 100,
-    colours: the.colours.checked,
+    mix: the.mix.value / 100, strength: the.strength.value / 100, colours: the.colours.checked,
     stroke: Math.max(2 ** the.stroke.value, Math.sqrt(1 / room)),
   };
 }
@@ -59,8 +56,8 @@ function setBrush() {
 
 function showValues() {
   const brush = 2 ** the.stroke.value;
-  const shown = { strength: `${the.strength.value} %`, stroke: `× ${brush.toFixed(brush < 2 ? 2 : 1)}`, mix: `${the.mix.value} %` };
-  for (const [name, text] of Object.entries(shown)) document.querySelector(`output[for=${name}]`).textContent = text;
+  const texts = { strength: `${the.strength.value} %`, stroke: `× ${brush.toFixed(2)}`, mix: `${the.mix.value} %` };
+  for (const [name, text] of Object.entries(texts)) document.querySelector(`output[for=${name}]`).textContent = text;
   the.mix.disabled = !the.second.value;
   the.stage.style.setProperty("--at", `${the.divider.value}%`);
 }
@@ -82,11 +79,11 @@ async function paintWhileStale() {
 }
 
 async function paintPhoto() {
-  const current = source, wanted = look(), entry = chosen();
+  const current = source, wanted = look();
   const [width, height] = scaledSides(current.width, current.height, 1 / wanted.stroke);
-  const work = entry.cost * width * height;
-  const seconds = speed ? work / speed / 1000 : 0;
-  the.status.textContent = seconds > 1 ? `Painting, about ${Math.round(seconds)} s…` : "Painting…";
+  const work = chosen().cost * width * height;
+  const seconds = speed ? Math.round(work / speed / 1000) : 0;
+  the.status.textContent = seconds > 1 ? `Painting, about ${seconds} s…` : "Painting…";
   the.stage.setAttribute("aria-busy", "true");
   try {
     const { bitmap, time, check, isNew } = await painter.call("paint", wanted);
@@ -116,7 +113,8 @@ async function paintFrame() {
   times.push(performance.now());
   if (times.length > 20) times.shift();
   const rate = times.length > 1 ? 1000 * (times.length - 1) / (times.at(-1) - times[0]) : 0;
-  the.status.textContent = `${sizeOf(width, height)} · ${rate.toFixed(1)} frames a second · ${Math.round(performance.now() - began)} ms`;
+  const late = Math.round(performance.now() - began);
+  the.status.textContent = `${sizeOf(width, height)} · ${rate.toFixed(1)} frames a second · ${late} ms`;
 }
 
 function show(bitmap, { most, decibels }) {
@@ -125,8 +123,8 @@ function show(bitmap, { most, decibels }) {
   the.after.getContext("2d").drawImage(bitmap, 0, 0);
   bitmap.close();
   the.save.disabled = false;
-  const apart = most ? `differs from PyTorch by at most ${most} of 255 levels (${decibels.toFixed(0)} dB)` : "paints exactly as PyTorch";
-  the.backend.textContent = [`${engine.backend}: ${apart}.`, ...engine.notes].join(" ");
+  const apart = `differs from PyTorch by at most ${most} of 255 levels (${decibels.toFixed(0)} dB)`;
+  the.backend.textContent = [`${engine.backend}: ${most ? apart : "paints as PyTorch"}.`, ...engine.notes].join(" ");
 }
 
 // Sources
@@ -137,10 +135,7 @@ function setSource(next) {
   source = next;
   times.length = 0;
   the.stage.style.setProperty("--ratio", source.width / source.height);
-  for (const button of document.querySelectorAll(".live"))
-    button.hidden = source.kind === "photo" || ["film", "camera"].some(k => button.classList.contains(k) && k !== source.kind);
-  the.video.hidden = source.kind === "photo";
-  the.before.hidden = source.kind !== "photo";
+  document.body.dataset.source = source.kind; // the style sheet hides what does not belong to it
   the.status.setAttribute("aria-live", source.kind === "photo" ? "polite" : "off");
   the.save.disabled = true;
   the.after.width = the.after.height = 1; // nothing of the one before
@@ -157,15 +152,15 @@ async function openPhoto(file, name) {
   if (!probe.naturalWidth) throw new Trouble(`${name} is not a picture or video that this browser can read.`);
   const [width, height] = [probe.naturalWidth, probe.naturalHeight];
   if (Math.min(width, height) < site.least)
-    throw new Trouble(`${name} has ${sizeOf(width, height)} pixels; a picture needs at least ${sizeOf(site.least, site.least)}.`);
+    throw new Trouble(`${name} has ${sizeOf(width, height)} pixels; it needs ${sizeOf(site.least, site.least)}.`);
   const factor = Math.min(1, Math.sqrt(MOST_PIXELS / (width * height)));
   const [resizeWidth, resizeHeight] = scaledSides(width, height, factor);
   const scaling = factor < 1 ? { resizeWidth, resizeHeight, resizeQuality: "high" } : {};
   const bitmap = await createImageBitmap(file, scaling).catch(() => {
     throw new Trouble(`${name} is damaged, or too large for this browser (${sizeOf(width, height)} pixels).`);
   });
-  await usePhoto(bitmap, name, factor < 1
-    ? `${name} is too large for a browser (${sizeOf(width, height)} pixels); it is scaled to ${sizeOf(resizeWidth, resizeHeight)}.` : undefined);
+  await usePhoto(bitmap, name, factor < 1 ? `${name} is too large for a browser (${sizeOf(width, height)} pixels); `
+    + `it is scaled to ${sizeOf(resizeWidth, resizeHeight)}.` : "");
 }
 
 async function usePhoto(bitmap, name, remark) {
@@ -203,13 +198,13 @@ async function followVideo(kind, name) {
   onEachFrame(the.video, () => current === source && (repaint(), true));
 }
 
+const nameFor = suffix => `${source.name.replace(/\.[^.]*$/, "")}-${chosen().name}.${suffix}`;
+
 function download(blob, name) {
   const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
-
-const nameFor = suffix => `${source.name.replace(/\.[^.]*$/, "")}-${chosen().name}.${suffix}`;
 
 async function save() {
   const blob = await new Promise(resolve => the.after.toBlob(resolve, "image/jpeg", 0.95));
@@ -232,8 +227,6 @@ async function toggleRecording() {
   }
 }
 
-// Wiring
-
 function listStyles() {
   for (const { name, title, kind, slow } of site.styles) {
     const choice = the.choice.content.cloneNode(true), text = choice.querySelector("span");
@@ -247,7 +240,7 @@ function listStyles() {
 }
 
 function listen() {
-  the.file.addEventListener("change", () => { open(the.file.files[0]); the.file.value = ""; });
+  the.file.addEventListener("change", () => { open(the.file.files[0]); the.file.value = ""; }); // may be chosen again
   the.camera.addEventListener("click", startCamera);
   the.flip.addEventListener("click", () => { facing = facing === "user" ? "environment" : "user"; startCamera(); });
   the.shoot.addEventListener("click", guarded(async () => usePhoto(await createImageBitmap(the.video), "camera")));
@@ -283,13 +276,13 @@ async function begin() {
   listStyles();
   showValues();
   listen();
-  ready = startPainter(site, site.styles[0].name).then(started => {
+  ready = startPainter(site).then(started => {
     ({ painter, engine } = started);
     if (engine.isGpu) the.size.value = 1280;
     if (!self.crossOriginIsolated && !engine.isGpu)
       engine.notes.push("Threads are off: this web server does not send the headers they need; “fst web” does.");
   });
-  ready.catch(() => { the.status.textContent = ""; });
+  ready.catch(() => { the.status.textContent = ""; }); // whoever waits for it says why
   await openPhoto(await (await fetch(site.sample)).blob(), site.sample);
 }
 

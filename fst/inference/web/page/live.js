@@ -2,7 +2,7 @@
 
 import { Trouble } from "./painter.js";
 
-const CAMERA_TROUBLE = {
+const TROUBLE = {
   NotAllowedError: "The camera is not allowed for this page; the browser’s settings change that.",
   NotFoundError: "No camera was found.",
 };
@@ -12,7 +12,7 @@ export async function openCamera(video, facingMode) {
   if (!navigator.mediaDevices) throw new Trouble("The camera needs a secure address: https, or localhost.");
   const wanted = { facingMode, width: { ideal: 1280 }, height: { ideal: 720 } };
   const stream = await navigator.mediaDevices.getUserMedia({ video: wanted }).catch(({ name }) => {
-    throw new Trouble(CAMERA_TROUBLE[name] ?? "The camera cannot be opened; another program may be using it.");
+    throw new Trouble(TROUBLE[name] ?? "The camera cannot be opened; another program may be using it.");
   });
   closeVideo(video);
   video.srcObject = stream;
@@ -69,13 +69,11 @@ const KINDS = [["video/mp4;codecs=avc1.42E01F,mp4a.40.2", "mp4"], ["video/webm",
 
 /** Record a canvas with its sound; returns { stop, finished }, a promise of { blob, suffix, isSilent }. */
 export async function record(canvas, video) {
-  const kind = self.MediaRecorder && canvas.captureStream && KINDS.find(([type]) => MediaRecorder.isTypeSupported(type));
-  if (!kind) throw new Trouble("This browser cannot record.");
+  const kind = KINDS.find(([type]) => self.MediaRecorder?.isTypeSupported(type));
+  if (!kind || !canvas.captureStream) throw new Trouble("This browser cannot record.");
   const isCamera = Boolean(video.srcObject);
-  let sound = [];
-  try {
-    sound = isCamera ? (await navigator.mediaDevices.getUserMedia({ audio: true })).getTracks() : await filmSound(video);
-  } catch { /* no microphone, or not allowed: without sound */ }
+  const microphone = async () => (await navigator.mediaDevices.getUserMedia({ audio: true })).getTracks();
+  const sound = await (isCamera ? microphone() : filmSound(video)).catch(() => []); // then without
   const stream = new MediaStream([...canvas.captureStream().getTracks(), ...sound]);
   const recorder = new MediaRecorder(stream, { mimeType: kind[0], videoBitsPerSecond: 8_000_000 });
   const parts = [];

@@ -7,8 +7,7 @@ const MEASURED = 256; // side in pixels of the picture by which right backends a
 
 class Trouble extends Error {} // its message is a sentence for the page
 
-let site, ort, backend;
-let photo = null; // { pixels, width, height, painted: Map of "style at width × height" to pixels }
+let site, ort, backend, photo; // photo: { pixels, width, height, painted: Map of "style at width × height" to pixels }
 const sessions = new Map(); // of loaded styles, by name, each a promise
 
 onmessage = async ({ data: { id, name, argument } }) => {
@@ -23,42 +22,48 @@ onmessage = async ({ data: { id, name, argument } }) => {
 
 const describe = error => String(error?.message ?? error).split("\n")[0].slice(0, 160);
 
-/** Choose the fastest of the backends that give PyTorch's pictures. */
-async function start({ description, style, useGpu }) {
+/** Choose the fastest of the backends that give PyTorch's pictures, by the first style for which there is one. */
+async function start({ description, useGpu }) {
   site = description;
   const adapter = useGpu ? await navigator.gpu?.requestAdapter().catch(() => null) : null;
   const hasGpu = adapter && !adapter.info?.isFallbackAdapter;
   await loadRuntime(!hasGpu ? "wasm" : "Suspending" in WebAssembly ? "jspi" : "asyncify");
   postMessage({ loaded: true });
-  const candidates = [{ provider: "wasm", half: false }];
+  const candidates = [{ provider: "wasm", half: false }], notes = [];
   if (hasGpu) candidates.push({ provider: "webgpu", half: false });
+  else notes.push("WebGPU, which is faster, is not available here.");
   if (hasGpu && adapter.features.has("shader-f16")) candidates.push({ provider: "webgpu", half: true });
-  const entry = find(style), right = [], notes = [];
+  for (const entry of site.styles) {
+    const right = await findRight(entry, candidates, notes);
+    if (!right.length) continue;
+    right.sort((a, b) => a.time - b.time);
+    const [{ candidate, session }, ...slower] = right;
+    for (const found of slower) found.session.release();
+    backend = candidate;
+    sessions.set(entry.name, Promise.resolve(session));
+    return { result: { backend: nameOf(backend), isGpu: backend.provider === "webgpu", notes } };
+  }
+  throw new Trouble("No backend of this browser paints as PyTorch does.");
+}
+
+async function findRight(entry, candidates, notes) {
+  const right = [];
   for (const candidate of candidates) {
     try {
       const session = await open(entry, candidate);
-      const check = await compare(session, entry);
-      if (check.decibels >= LEAST_DECIBELS) right.push({ candidate, session, check });
-      else notes.push(`${nameOf(candidate)} is not used: its picture is wrong (${check.decibels.toFixed(1)} dB).`);
+      if (session.check.decibels < LEAST_DECIBELS) throw `wrong, ${Math.round(session.check.decibels)} dB`;
+      right.push({ candidate, session, time: candidates.length > 1 ? await measure(session, entry) : 0 });
     } catch (error) {
-      if (candidates.length === 1) throw error;
-      notes.push(`${nameOf(candidate)} is not used: ${describe(error)}.`);
+      console.error(error);
+      notes.push(`${nameOf(candidate)} is not used for ${entry.title}: ${describe(error)}.`);
     }
   }
-  if (!right.length) throw new Trouble(`No backend of this browser paints ${entry.title} as PyTorch does.`);
-  if (right.length > 1) for (const found of right) found.time = await measure(found.session, entry);
-  right.sort((a, b) => a.time - b.time);
-  const [{ candidate, session, check }, ...slower] = right;
-  for (const found of slower) found.session.release();
-  backend = candidate;
-  sessions.set(style, Promise.resolve(Object.assign(session, { check })));
-  return { result: { backend: nameOf(backend), isGpu: backend.provider === "webgpu", notes } };
+  return right;
 }
 
 function nameOf({ provider, half }) {
   if (provider === "webgpu") return `WebGPU, ${half ? "half" : "single"} precision`;
-  const { numThreads } = ort.env.wasm;
-  return `WebAssembly, ${numThreads > 1 ? `${numThreads} threads` : "one thread"}`;
+  return `WebAssembly, ${ort.env.wasm.numThreads > 1 ? `${ort.env.wasm.numThreads} threads` : "one thread"}`;
 }
 
 async function loadRuntime(build) {
@@ -90,17 +95,19 @@ async function read(url, integrity = "") {
 const find = style => site.styles.find(entry => entry.name === style);
 const fileOf = (entry, suffix) => `styles/${encodeURIComponent(entry.name)}.${suffix}`;
 
+/** A style's session, and how far it is from PyTorch. */
 async function open(entry, { provider, half }) {
   const [graph, weights] = await Promise.all([half ? "half.onnx" : "onnx", "weights"].map(s => read(fileOf(entry, s))));
-  return ort.InferenceSession.create(new Uint8Array(graph), {
+  const session = await ort.InferenceSession.create(new Uint8Array(graph), {
     executionProviders: [provider],
     externalData: [{ path: "weights", data: new Uint8Array(weights) }],
   });
+  session.check = await compare(session, entry, new Uint8Array(await read(fileOf(entry, "check"))));
+  return session;
 }
 
 /** Paint the stored picture and compare it with PyTorch's. */
-async function compare(session, entry) {
-  const stored = new Uint8Array(await read(fileOf(entry, "check")));
+async function compare(session, entry, stored) {
   const [width, height] = site.checked;
   const pixels = new Uint8ClampedArray(4 * width * height).fill(255);
   for (let i = 0; i < width * height; i++) pixels.set(stored.subarray(3 * i, 3 * i + 3), 4 * i);
@@ -109,13 +116,12 @@ async function compare(session, entry) {
 
 async function measure(session, entry) {
   const pixels = new Uint8ClampedArray(4 * MEASURED * MEASURED).fill(128);
-  const times = [];
-  for (let i = 0; i < 3; i++) { // the first prepares
-    const before = performance.now();
+  let before;
+  for (let i = 0; i < 3; i++) { // the last counts: the others prepare
+    before = performance.now();
     await run(session, entry, pixels, MEASURED, MEASURED);
-    times.push(performance.now() - before);
   }
-  return Math.min(...times);
+  return performance.now() - before;
 }
 
 async function run(session, entry, pixels, width, height) {
@@ -125,21 +131,14 @@ async function run(session, entry, pixels, width, height) {
   return fromCells(await stylized.getData(true), plan);
 }
 
-/** The style's session, loaded and checked at its first use. */
+/** The style's session, loaded at its first use. */
 function load(style) {
   const entry = find(style);
-  if (!sessions.has(style)) sessions.set(style, (async () => {
-    try {
-      const session = await open(entry, backend);
-      session.check = await compare(session, entry);
-      if (session.check.decibels >= LEAST_DECIBELS) return session;
-    } catch (error) {
-      console.error(error);
-      throw new Trouble(`${entry.title} could not be loaded; choose another style.`);
-    }
-    throw new Trouble(`${entry.title} is not painted as PyTorch does it here; choose another style.`);
-  })());
-  sessions.get(style).catch(() => sessions.delete(style)); // to be tried again
+  if (!sessions.has(style)) sessions.set(style, open(entry, backend).catch(error => {
+    console.error(error);
+    sessions.delete(style); // to be tried again
+    throw new Trouble(`${entry.title} could not be loaded; choose another style.`);
+  }));
   return sessions.get(style);
 }
 
@@ -161,10 +160,15 @@ async function paintOne(picture, style, stroke) {
   if (Math.min(w, h) < site.least)
     throw new Trouble(`The picture has ${width} × ${height} pixels, ${w} × ${h} for this brush; `
       + `it needs at least ${site.least} × ${site.least}.`);
-  const session = await load(style);
+  const session = await load(style), { title } = find(style);
+  if (session.check.decibels < LEAST_DECIBELS)
+    throw new Trouble(`${title} is not painted as by PyTorch in this browser; choose another style.`);
   const image = new ImageData(pixels, width, height);
   const scaled = stroke === 1 ? image : draw(await createImageBitmap(image), w, h);
-  let result = await run(session, find(style), scaled.data, w, h);
+  let result = await run(session, find(style), scaled.data, w, h).catch(error => {
+    console.error(error);
+    throw new Trouble(`${w} × ${h} pixels are too many for ${title} in this browser; a broader brush needs fewer.`);
+  });
   if (stroke !== 1) result = draw(await createImageBitmap(new ImageData(result, w, h)), width, height).data;
   painted.set(key, result);
   return result;
@@ -177,8 +181,8 @@ async function paintAll(picture, look) {
   const first = await paintOne(picture, look.style, look.stroke);
   const isNew = picture.painted.size > known, time = performance.now() - before;
   const second = look.second && look.mix ? await paintOne(picture, look.second, look.stroke) : null;
-  const pixels = finish(picture.pixels, first, second, look);
-  const bitmap = await createImageBitmap(new ImageData(pixels, picture.width, picture.height));
+  const result = new ImageData(finish(picture.pixels, first, second, look), picture.width, picture.height);
+  const bitmap = await createImageBitmap(result);
   const { check } = await sessions.get(look.style);
   return { result: { bitmap, time, check, isNew }, transfer: [bitmap] };
 }
