@@ -2,25 +2,22 @@
 
 import io
 import json
-import secrets
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from fst.errors import RunError, UserError
-from fst.files import write_atomically, write_errors_of
-from fst.images import flatten_alpha, read_image
+from fst.errors import RunError
+from fst.inference.web.folder import SITE
 from fst.inference.web.model import WebModel, write_model
-from fst.inference.web.runtime import CDN, describe_runtime, read_runtime
+from fst.inference.web.runtime import CDN, describe_runtime
 from fst.networks.transform import LEAST_SIDE, TransformNetwork
-from fst.style_file import StyleInfo, bundled_styles, load_style
+from fst.pictures import flatten_alpha, read_image
+from fst.style_file import load_style
+from fst.style_info import StyleInfo
 
-SITE = "site.json"  # lists what the site has; written last
 _PAGE = Path(__file__).with_name("page")
 _SAMPLE = "sample.jpg"
 _CHECKED = (64, 48)  # width and height of the picture with which the page checks its runtime
@@ -43,25 +40,23 @@ def content_policy(is_local: bool) -> str:
     )
 
 
-def build_site(styles: Sequence[Path], runtime: Path | None = None) -> dict[str, bytes]:
+def build_site(styles: Sequence[Path], runtime: Mapping[str, bytes] | None = None) -> dict[str, bytes]:
     """All files of the site, by their path in it.
 
     Args:
         styles: style files; the first is the one that the page begins with.
-        runtime: a local copy of the npm package `onnxruntime-web`, which becomes a part of the site; without it the
-            page loads the runtime from a CDN.
+        runtime: files from `read_runtime`, which become a part of the site; without them the page loads the runtime
+            from a CDN.
 
     Raises:
-        UserError: two styles of one name, a layer that cannot be written for the browser, a wrong `runtime`.
+        UserError: a layer that cannot be written for the browser.
         StyleFileError: a style cannot be read.
         RunError: a style's weights are too large for float16.
     """
-    if len(names := [path.stem for path in styles]) != len(set(names)):
-        raise UserError("two of the styles have the same name; rename one of the files")
-    site = {f"runtime/{name}": data for name, data in (read_runtime(runtime) if runtime else {}).items()}
+    site = {f"runtime/{name}": data for name, data in (runtime or {}).items()}
     for path in sorted(_PAGE.iterdir()):
         site[path.name] = path.read_bytes()
-    policy = content_policy(runtime is not None).encode()
+    policy = content_policy(bool(runtime)).encode()
     site["index.html"] = site["index.html"].replace(b"{{content_policy}}", policy)
     sample = flatten_alpha(read_image(_PAGE / _SAMPLE))
     entries = []
@@ -78,11 +73,6 @@ def build_site(styles: Sequence[Path], runtime: Path | None = None) -> dict[str,
         "styles": entries,
     }
     return site | {SITE: json.dumps(document, indent=1).encode()}
-
-
-def bundled_for_web() -> list[Path]:
-    """The bundled styles, the fastest first."""
-    return sorted(bundled_styles(), key=lambda path: path.stat().st_size)
 
 
 def _describe(name: str, network: TransformNetwork, info: StyleInfo, model: WebModel) -> dict[str, object]:
@@ -130,52 +120,3 @@ def _style_files(name: str, network: TransformNetwork, model: WebModel, sample: 
 def _stylize(network: TransformNetwork, picture: np.ndarray) -> np.ndarray:
     """uint8 `(H, W, 3)` to the same, in float32."""
     return network.forward_pixels(torch.from_numpy(picture.copy())[None])[0].numpy()
-
-
-def write_site(site: Mapping[str, bytes], folder: Path, force: bool = False) -> None:
-    """Write a site's files: a new folder appears whole or not at all.
-
-    Args:
-        force: write over the files of an earlier site in this folder; others that are there stay.
-
-    Raises:
-        UserError: the folder holds something, and `force` is not given, or it is not a site.
-        RunError: it cannot be written.
-    """
-    check_site_folder(folder, force)
-    if folder.is_dir() and any(folder.iterdir()):
-        for name, data in sorted(site.items(), key=lambda item: item[0] == SITE):
-            write_atomically(folder / name, data)
-        return
-    with _new_folder(folder) as temporary, write_errors_of(folder):
-        for name, data in site.items():
-            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
-            (temporary / name).write_bytes(data)
-
-
-def check_site_folder(folder: Path, force: bool) -> None:
-    """Raises a `UserError` if a site must not be written to this folder."""
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file; name a folder for the site")
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return
-    if not (folder / SITE).is_file():
-        raise UserError(f"{folder} holds other files than a site's; name an empty or a new folder")
-    if not force:
-        raise UserError(f"{folder} exists; --force overwrites it")
-
-
-@contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
-    """Yields a hidden folder beside `folder`, which takes its place at the end and is removed after an error."""
-    temporary = folder.absolute().with_name(f".{folder.name[:40]}.{secrets.token_hex(4)}.fst-tmp")
-    try:
-        with write_errors_of(folder):
-            temporary.mkdir(parents=True)
-        yield temporary
-        with write_errors_of(folder):
-            if folder.is_dir():
-                folder.rmdir()  # empty
-            temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

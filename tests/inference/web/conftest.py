@@ -18,7 +18,8 @@ import torch
 from fst.inference.web.runtime import VERSION
 from fst.inference.web.server import SiteServer
 from fst.networks.transform import build_transform_network
-from fst.style_file import StyleInfo, save_style
+from fst.style_file import save_style
+from fst.style_info import StyleInfo
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _FLAGS = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--no-sandbox"]

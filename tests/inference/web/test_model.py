@@ -11,7 +11,8 @@ from fst.errors import UserError
 from fst.images import psnr
 from fst.inference.web.model import WebModel, write_model
 from fst.networks.transform import TransformNetwork, build_transform_network
-from fst.style_file import find_style, load_style
+from fst.style_file import load_style
+from fst.style_info import find_style
 
 onnxruntime = pytest.importorskip("onnxruntime")
 

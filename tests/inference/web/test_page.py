@@ -16,10 +16,11 @@ import pytest
 from PIL import Image
 
 from fst import Stylizer
+from fst.inference.web.folder import write_site
 from fst.inference.web.runtime import read_runtime
 from fst.inference.web.server import SiteServer
-from fst.inference.web.site import build_site, write_site
-from fst.style_file import find_style
+from fst.inference.web.site import build_site
+from fst.style_info import find_style
 from tests.clips import make_video
 from tests.conftest import make_picture
 from tests.inference.web.conftest import served
@@ -31,7 +32,7 @@ WIDTH, HEIGHT = 200, 150
 
 @pytest.fixture(scope="module")
 def site(runtime: Path, cells_file: Path, style_file: Path) -> dict[str, bytes]:
-    return build_site([find_style(f"bundled:{REALTIME}"), cells_file, style_file], runtime)
+    return build_site([find_style(f"bundled:{REALTIME}"), cells_file, style_file], read_runtime(runtime))
 
 
 @pytest.fixture(scope="module")

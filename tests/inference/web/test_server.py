@@ -1,6 +1,7 @@
 import threading
 from collections.abc import Iterator
 from http.client import HTTPConnection
+from pathlib import Path
 
 import pytest
 
@@ -67,7 +68,7 @@ def test_fst_web_serves_the_bundled_styles_until_ctrl_c(
 ) -> None:
     seen: dict[str, object] = {}
 
-    def build(styles: list, runtime: object) -> dict[str, bytes]:
+    def build(styles: list[Path], runtime: object) -> dict[str, bytes]:
         seen["styles"] = [path.stem for path in styles]
         return SITE
 

@@ -16,10 +16,12 @@ from fst import Stylizer
 from fst.cli import main
 from fst.errors import RunError, UserError
 from fst.inference.web import site as module
+from fst.inference.web.folder import find_web_styles, write_site
 from fst.inference.web.runtime import CDN, VERSION
-from fst.inference.web.site import build_site, content_policy, write_site
+from fst.inference.web.site import build_site, content_policy
 from fst.networks.transform import build_transform_network
-from fst.style_file import StyleInfo, find_style, save_style
+from fst.style_file import save_style
+from fst.style_info import StyleInfo, find_style
 
 PAGE = Path(module.__file__).with_name("page")
 
@@ -91,15 +93,14 @@ def test_the_page_is_short_and_has_nothing_inline_and_nothing_from_elsewhere() -
 
 
 @pytest.mark.parametrize("is_local", [True, False])
-def test_the_policy_allows_no_inline_script(is_local: bool, cells_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_policy_allows_no_inline_script(is_local: bool, cells_file: Path) -> None:
     policy = dict(part.strip().split(" ", 1) for part in content_policy(is_local).split(";"))
     assert policy["default-src"] == "'none'"
     for directive, value in policy.items():
         assert "'unsafe-inline'" not in value
         assert "'unsafe-eval'" not in value
         assert ("https:" in value) == (directive == "connect-src" and not is_local)
-    monkeypatch.setattr(module, "read_runtime", lambda _: {})
-    html = build_site([cells_file], Path("package") if is_local else None)["index.html"].decode()
+    html = build_site([cells_file], {"ort.mjs": b""} if is_local else None)["index.html"].decode()
     assert f'<meta http-equiv="Content-Security-Policy" content="{content_policy(is_local)}">' in html
 
 
@@ -165,4 +166,4 @@ def test_weights_beyond_float16_are_refused(tmp_path: Path) -> None:
 
 def test_two_styles_of_one_name_are_refused(cells_file: Path) -> None:
     with pytest.raises(UserError, match="the same name"):
-        build_site([cells_file, cells_file])
+        find_web_styles([cells_file, cells_file])
