@@ -4,6 +4,7 @@ import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from fst.errors import UserError
@@ -21,8 +22,10 @@ def find_web_styles(names: Sequence[str | Path]) -> list[Path]:
 
     Raises:
         StyleFileError: one of them cannot be found or read.
-        UserError: two have the same name.
+        UserError: two have the same name, or the package that writes the models is missing.
     """
+    if find_spec("onnx") is None:
+        raise UserError("the models of the web page need onnx: pip install 'fast-style-transfer[onnx]'")
     styles = [find_style(name) for name in names]
     for style in styles:
         read_info(style)

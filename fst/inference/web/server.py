@@ -70,9 +70,7 @@ def serve_site(site: Mapping[str, bytes], is_local: bool) -> None:
     """
     if not is_local and not _is_online():
         host = urlsplit(CDN).hostname
-        print(
-            f"{host} cannot be reached. Without it: {PACK}, and add --runtime and the file it writes", file=sys.stderr
-        )
+        print(f"the page needs {host}, which cannot be reached; or, once: {PACK}, and --runtime FILE", file=sys.stderr)
     with SiteServer(site, is_local) as server:
         print(f"{server.address} shows it; Ctrl-C ends it", flush=True)
         webbrowser.open(server.address)
