@@ -44,7 +44,7 @@ class Loss(TypedDict):
 
     convention: Literal["relative", "johnson", "gatys"]
     reduction: Literal["mean", "sum"]
-    weights: dict[Literal["content", "style", "tv", "range", "grid"], _Number]
+    weights: dict[Literal["content", "style", "tv", "range", "grid", "temporal"], _Number]
 
 
 class _BuiltIn(TypedDict):
