@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from fst import __version__
-from fst.commands import bench, evaluate, export, import_, styles, stylize
+from fst.commands import bench, evaluate, export, import_, styles, stylize, web
 from fst.errors import UserError, find_cause, one_line
 from fst.signals import Interrupted
 
 _HYDRA = ("train", "optimize", "compare")
-_WITH_FLAGS = (stylize, styles, import_, evaluate, export, bench)
+_WITH_FLAGS = (stylize, web, styles, import_, evaluate, export, bench)
 _COMMANDS = (*_HYDRA, *(command.__name__.rpartition(".")[2].rstrip("_") for command in _WITH_FLAGS))
 _EPILOG = """
 train, optimize and compare are Hydra applications: fst train --help lists their keys, fst train … --cfg job prints the

@@ -115,6 +115,21 @@ def grid_excess(images: Tensor, period: int = 8) -> Tensor:
     return excess
 
 
+def temporal_term(stylized_moved: Tensor, moved_stylized: Tensor, visible: Tensor) -> Tensor:
+    """Mean squared distance of the stylized moved photos from the moved stylized photos: a scalar.
+
+    A network with a small term paints a moved and noisy photo as the moved picture, so it does not flicker (compound
+    regularisation, Wang et al. 2020, with moved photos in place of their sliding patches).
+
+    Args:
+        stylized_moved: G(W(x) + n), `(B, 3, H, W)`.
+        moved_stylized: W(G(x)), likewise.
+        visible: `(B, 1, H, W)`, true where both show the same part of the photo.
+    """
+    squared = (stylized_moved.float() - moved_stylized.float()).square().mean(1, keepdim=True)
+    return (squared * visible).sum() / visible.sum().clamp_min(1)
+
+
 class LossWeights(NamedTuple):
     """Weights of the terms in the sum that is minimised."""
 
@@ -123,10 +138,11 @@ class LossWeights(NamedTuple):
     tv: float = 0.0
     range: float = 0.0
     grid: float = 0.0
+    temporal: float = 0.0
 
 
 class PerceptualLoss(nn.Module):
-    """Content, style, total-variation, range and grid terms of stylized pictures.
+    """Content, style, total-variation, range and grid terms of stylized pictures. Training adds the temporal term.
 
     Args:
         loss_network: must read all layers named below.
@@ -193,7 +209,8 @@ class PerceptualLoss(nn.Module):
                 "range": range_excess(stylized),
                 "grid": grid_excess(stylized),
             }
-            loss = sum((weight * terms[name] for name, weight in self.weights._asdict().items() if weight), zero)
+            weights = self.weights._asdict()
+            loss = sum((weights[name] * term for name, term in terms.items() if weights[name]), zero)
         return {"loss": loss, **terms, **by_layer}
 
 

@@ -71,6 +71,7 @@ class TermWeights:
     tv: Weight
     range: Weight
     grid: Weight
+    temporal: Weight
 
 
 @dataclass

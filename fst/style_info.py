@@ -44,7 +44,7 @@ class Loss(TypedDict):
 
     convention: Literal["relative", "johnson", "gatys"]
     reduction: Literal["mean", "sum"]
-    weights: dict[Literal["content", "style", "tv", "range", "grid"], _Number]
+    weights: dict[Literal["content", "style", "tv", "range", "grid", "temporal"], _Number]
 
 
 class _BuiltIn(TypedDict):
@@ -204,10 +204,11 @@ def list_styles() -> dict[str, Path]:
     """The styles that can be named after `-s`: the bundled ones, and the newest of each name below `outputs/` of the
     current folder, which replaces a bundled one of the same name."""
     trained = Path("outputs").glob(f"*/*/*{STYLE_SUFFIX}")
-    return {path.stem: path for path in [*_bundled_styles(), *sorted(trained, key=lambda p: p.stat().st_mtime)]}
+    return {path.stem: path for path in [*bundled_styles(), *sorted(trained, key=lambda p: p.stat().st_mtime)]}
 
 
-def _bundled_styles() -> list[Path]:
+def bundled_styles() -> list[Path]:
+    """The style files that come with fst."""
     return sorted(resource_folder("checkpoints").glob(f"*{STYLE_SUFFIX}"))
 
 
@@ -227,7 +228,7 @@ def find_style(name_or_path: str | Path) -> Path:
     styles = list_styles()
     if name_or_path in styles:
         return styles[str(name_or_path)]
-    bundled = {f"{BUNDLED}{path.stem}": path for path in _bundled_styles()}
+    bundled = {f"{BUNDLED}{path.stem}": path for path in bundled_styles()}
     if name_or_path not in bundled:
         known = ", ".join(sorted(styles)) or "none yet (fst train makes them)"
         raise StyleFileError(f"no style '{name_or_path}'; there are: {known}; or give a {STYLE_SUFFIX} file")

@@ -48,7 +48,7 @@ def test_several_styles_in_one_pass(
     network, info = load_style(style_file)
     save_style(own, network, dataclasses.replace(info, name="own"))
     own.with_name("broken.safetensors").write_bytes(b"")
-    monkeypatch.setattr("fst.style_info._bundled_styles", lambda: [])
+    monkeypatch.setattr("fst.style_info.bundled_styles", lambda: [])
     reads: list[Path] = []
     monkeypatch.setattr("fst.inference.batch.read_photo", lambda path, **_: reads.append(path) or read_photo(path))
     assert main(["stylize", "in", "-s", str(style_file), "-s", "own", "-o", "two"]) == 0
@@ -68,7 +68,7 @@ def test_a_sheet_of_all_styles(
 ) -> None:
     damaged = folder / "damaged.safetensors"
     damaged.write_bytes(style_file.read_bytes()[:-1])
-    monkeypatch.setattr("fst.style_info._bundled_styles", lambda: [style_file])
+    monkeypatch.setattr("fst.style_info.bundled_styles", lambda: [style_file])
     assert main(["styles", "--preview", "in/a.jpg"]) == 0
     assert capsys.readouterr().out == "a-styles.jpg\n"
     with Image.open("a-styles.jpg") as sheet:
@@ -77,7 +77,7 @@ def test_a_sheet_of_all_styles(
         assert np.abs(painted - np.asarray(sheet.crop((12, 12, 396, 300)), dtype=float)).mean() > 5
         assert np.asarray(sheet.crop((408, 300, 792, 330))).min() < 100, "a name below it"
     assert main(["styles", "--preview", "in/a.jpg"]) == 2
-    monkeypatch.setattr("fst.style_info._bundled_styles", lambda: [style_file, damaged])
+    monkeypatch.setattr("fst.style_info.bundled_styles", lambda: [style_file, damaged])
     assert main(["styles", "--preview", "in/a.jpg", "-o", "sheet.png"]) == 1
     assert "damaged.safetensors: damaged" in capsys.readouterr().err
     assert Path("sheet.png").exists(), "a damaged style costs only itself"

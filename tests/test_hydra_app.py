@@ -157,7 +157,8 @@ def test_every_choice_of_every_group_is_as_its_schema_says(command: list[str]) -
     with initialize_config_dir(str(CONF), version_base="1.3"):
         for choice in [*choices, ["layers=conv5_4", "loss_network=vgg19"]]:
             photos = [] if choice[0] in ("experiment=quickstart", "experiment=study") else [root]
-            check_config(TRAIN, compose("train", [style, *photos, "loss_network.weights=random", *choice]))
+            start = ["init_from=bundled:udnie"] if choice[0] == "experiment=steady" else []
+            check_config(TRAIN, compose("train", [style, *photos, *start, "loss_network.weights=random", *choice]))
         pictures = [style, style.replace("style.image", "content")]
         check_config(OPTIMIZE, compose("optimize", [*pictures, "loss_network.weights=random"]))
         for path in sorted((CONF / "study").glob("*.yaml")):

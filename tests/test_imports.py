@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
     ("errors", "files", "hardware", "resources", "signals"),
-    ("networks", "images", "pictures", "metadata"),
+    ("motion", "networks", "images", "pictures", "metadata"),
     (
         "hydra_app",
         "menu",

@@ -16,6 +16,7 @@ from fst.perceptual import (
     grid_excess,
     range_excess,
     style_term,
+    temporal_term,
     total_variation,
 )
 
@@ -230,3 +231,13 @@ def test_the_arithmetic_stays_in_float32_under_autocast() -> None:
 def test_mistakes_are_one_clear_line(changes: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         make_loss(**changes)
+
+
+def test_the_temporal_term_counts_visible_pixels_only() -> None:
+    one, other = torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4)
+    other[..., 0, 0], other[..., 1, 1] = 0.5, 9.0
+    visible = torch.ones(1, 1, 4, 4, dtype=torch.bool)
+    visible[..., 1, 1] = False
+    assert temporal_term(one, other, visible).item() == pytest.approx(0.25 / 15)
+    assert temporal_term(one, one, visible).item() == 0
+    assert temporal_term(one, other, torch.zeros_like(visible)).item() == 0

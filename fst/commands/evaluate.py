@@ -12,10 +12,20 @@ def add(commands: flags.Commands) -> None:
     evaluate.add_argument("styles", nargs="+", metavar="STYLE", help="a name from `fst styles`, or a style file")
     evaluate.add_argument("--photos", type=Path, required=True, help="folder of photos they never saw")
     evaluate.add_argument("--style-images", type=Path, help="folder of the style images they were trained on, by name")
-    evaluate.add_argument("--weights", default="imagenet", help="of VGG19: imagenet (downloaded), or a file")
+    evaluate.add_argument("--weights", default="imagenet", help="of the judge: imagenet (downloaded), or a file")
+    evaluate.add_argument(
+        "--judge",
+        default="vgg19",
+        choices=["vgg19", "vgg16"],
+        help="measures the errors; default vgg19",
+    )
     evaluate.add_argument("--size", type=flags.whole, default=256, help="longer side in pixels; default 256")
     evaluate.add_argument("--count", type=flags.whole, default=8, help="how many photos; default 8")
     evaluate.add_argument("--iterations", type=flags.whole, default=500, help="limit for the slow method; default 500")
+    evaluate.add_argument("--steadiness", action="store_true", help="measure how steady the styles are, on the photos")
+    evaluate.add_argument(
+        "--video", type=Path, nargs="+", default=[], metavar="CLIP", help="the same on videos, or folders of frames"
+    )
     evaluate.add_argument(
         "--device", type=flags.device, default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto"
     )
@@ -54,6 +64,9 @@ def run(options: argparse.Namespace) -> int:
         options.count,
         options.iterations,
         options.device,
+        options.judge,
+        options.steadiness,
+        options.video,
     )
     print(f"{format_results(results)}\n\nevery layer and the curves: {options.output}")
     return 0

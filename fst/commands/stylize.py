@@ -65,6 +65,12 @@ def add(commands: flags.Commands) -> None:
     videos.add_argument(
         "--fps", type=flags.rate, help="of pictures that become a video: 24, 29.97, 30000/1001; default 25"
     )
+    videos.add_argument(
+        "--steady",
+        action="store_true",
+        default=None,
+        help="less flicker, a little less detail; needs the extra 'flow'",
+    )
     machine = stylize.add_argument_group("machine")
     machine.add_argument(
         "--device", type=flags.device, default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto"
@@ -98,7 +104,13 @@ def run(options: argparse.Namespace) -> int:
     check_backend(options.backend)
     allow_megapixels(options.max_megapixels)
     video_options = VideoOptions(
-        options.codec, options.quality, options.pixel_format, options.fps, options.preset, options.format
+        options.codec,
+        options.quality,
+        options.pixel_format,
+        options.fps,
+        options.preset,
+        options.format,
+        options.steady,
     )
     mask = read_image(options.mask) if options.mask else None
     endings = [name + _ending(options, str(look)) for name in names]

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -20,13 +19,12 @@ import numpy as np
 from PIL import Image
 
 from fst.errors import RunError, UserError
+from fst.inference.loopback import HEARTBEAT, LoopbackPage, LoopbackServer
 
 _PAGE = Path(__file__).with_name("webcam.html")
 _CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}"), "win32": ("dshow", "video={}")}
 _JPEG_QUALITY = 85  # of the page's pictures
-_HEARTBEAT = 0.2  # seconds after which a waiting thread checks whether it should end
 
-_CONNECTIONS = 64
 _HEADERS = {  # no scripts or frames of other sites, and nothing is cached
     "Content-Security-Policy": "default-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
@@ -51,7 +49,7 @@ class Newest(Generic[Item]):
             self._item, self._number = item, self._number + 1
             self._changed.notify_all()
 
-    def get(self, seen: int = 0, timeout: float = _HEARTBEAT) -> tuple[Item | None, int]:
+    def get(self, seen: int = 0, timeout: float = HEARTBEAT) -> tuple[Item | None, int]:
         """The newest item after number `seen`, and its number; `None` if none came in `timeout` seconds."""
         with self._changed:
             newer = self._changed.wait_for(lambda: self._number > seen, timeout)
@@ -164,29 +162,29 @@ class Live:
             self.error = error
 
 
-class Page(BaseHTTPRequestHandler):
+class Page(LoopbackPage):
     """One request: GET `/`, `/pictures` (MJPEG) or `/state`, HEAD of the same, or POST `/style/NAME`."""
 
     server: "PageServer"
-    timeout = 10.0  # seconds without a byte, after which a connection is closed
+    headers_of_all = _HEADERS
 
-    def do_GET(self) -> None:
-        if self._is_foreign():
+    def do_GET(self) -> None:  # noqa: N802 (http.server's)
+        if self.is_foreign():
             self.send_error(HTTPStatus.FORBIDDEN)
         elif self.path == "/pictures":
             self._stream()
         elif self.path == "/state":
-            self._reply("application/json", json.dumps(self.server.live.state()).encode())
+            self.reply("application/json", json.dumps(self.server.live.state()).encode())
         elif self.path == "/":
-            self._reply("text/html; charset=utf-8", _PAGE.read_bytes())
+            self.reply("text/html; charset=utf-8", _PAGE.read_bytes())
         else:
             self.send_error(HTTPStatus.NOT_FOUND)
 
     do_HEAD = do_GET  # noqa: N815
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802 (http.server's)
         folder, _, style = self.path.removeprefix("/").partition("/")
-        if self._is_foreign():
+        if self.is_foreign():
             self.send_error(HTTPStatus.FORBIDDEN)
             return
         try:
@@ -196,30 +194,10 @@ class Page(BaseHTTPRequestHandler):
         except (UserError, RunError):
             self.send_error(HTTPStatus.NOT_FOUND)
             return
-        self._reply("application/json", json.dumps(self.server.live.state()).encode())
-
-    def _is_foreign(self) -> bool:
-        """Whether the request comes from another site's page, which must not see the camera or switch styles.
-
-        The Host header is checked too: a site can give its own host name this machine's address (DNS rebinding).
-        """
-        hosts = [f"{name}:{self.server.server_port}" for name in ("127.0.0.1", "localhost")]
-        origin = self.headers.get("Origin")
-        return self.headers.get("Host") not in hosts or origin not in (None, *(f"http://{host}" for host in hosts))
-
-    def _reply(self, kind: str, body: bytes) -> None:
-        self._start(kind, {"Content-Length": str(len(body))})
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def _start(self, kind: str, headers: dict[str, str]) -> None:
-        self.send_response(HTTPStatus.OK)
-        for name, value in ({"Content-Type": kind} | _HEADERS | headers).items():
-            self.send_header(name, value)
-        self.end_headers()
+        self.reply("application/json", json.dumps(self.server.live.state()).encode())
 
     def _stream(self) -> None:
-        self._start("multipart/x-mixed-replace; boundary=picture", {})
+        self.start("multipart/x-mixed-replace; boundary=picture", {})
         live, seen = self.server.live, 0
         while self.command != "HEAD" and not live.stopped.is_set():
             picture, seen = live.pictures.get(seen)
@@ -227,36 +205,13 @@ class Page(BaseHTTPRequestHandler):
                 head = f"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
                 self.wfile.write(head.encode() + picture + b"\r\n")
 
-    def log_message(self, *_: object) -> None:
-        pass
 
-
-class PageServer(ThreadingHTTPServer):
-    """The page on a free port of the loopback address, a thread for each of at most 64 connections."""
-
-    daemon_threads = True
-    request_queue_size = _CONNECTIONS  # a browser may open more than the 5 of http.server
+class PageServer(LoopbackServer):
+    """The page of a camera."""
 
     def __init__(self, live: Live) -> None:
-        super().__init__(("127.0.0.1", 0), Page)
+        super().__init__(Page)
         self.live = live
-        self._free = threading.Semaphore(_CONNECTIONS)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if self._free.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._free.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exc_info()[1], OSError):  # an OSError is a browser that closed its connection
-            super().handle_error(request, client_address)
 
 
 def show_camera(source: str, live: Live) -> None:
@@ -269,10 +224,9 @@ def show_camera(source: str, live: Live) -> None:
         RunError: no picture from the camera.
     """
     server = PageServer(live)
-    threading.Thread(target=server.serve_forever, args=(_HEARTBEAT,), daemon=True).start()
-    address = f"http://127.0.0.1:{server.server_port}/"
-    print(f"{address} shows it; Ctrl-C ends it", flush=True)
-    webbrowser.open(address)
+    threading.Thread(target=server.serve_forever, args=(HEARTBEAT,), daemon=True).start()
+    print(f"{server.address} shows it; Ctrl-C ends it", flush=True)
+    webbrowser.open(server.address)
     try:
         live.run(read_camera(source))
     finally:

@@ -1,7 +1,7 @@
 """`fst evaluate`: how good trained styles are on photos they were not trained on.
 
-It measures the errors at every layer of VGG19, and the iteration at which the slow method reaches the network's
-objective (Johnson et al. 2016, figure 5).
+It measures the errors at every layer of VGG19 or VGG16, the iteration at which the slow method reaches the network's
+objective (Johnson et al. 2016, figure 5), fine texture in flat areas, and how steady the style is in video.
 """
 
 import json
@@ -27,7 +27,9 @@ from fst.networks.vgg import LossNetwork, layer_table
 from fst.perceptual import LossWeights, PerceptualLoss, total_variation
 from fst.pictures import LEAST_SIDE, require_images
 from fst.resources import find_style_image
+from fst.study.artefacts import weave
 from fst.study.gatys import Optimization
+from fst.study.steadiness import read_clip, steadiness, video_steadiness
 from fst.style_info import StyleInfo, find_style, read_info
 
 log = logging.getLogger(__name__)
@@ -44,10 +46,14 @@ class Evaluation:
         content, style: relative error at each layer, `‖F(y)−F(x)‖²/‖F(x)‖²` and `‖G(y)−G(s)‖²/‖G(s)‖²`.
         total_variation: of the stylized pictures, as in the loss.
         ssim: structural similarity of photo and stylized picture, see `similarity`; 1 if both are equal.
+        weave: fine texture where the photo is flat, see `fst.study.artefacts.weave`.
         seconds, peak_mib: of stylizing a photo in a process of its own.
         objective: the loss that the style was trained for, of the stylized pictures and of the photos themselves.
         curve: the same loss before each iteration of the slow method, which starts from the photos.
         iteration: the first at which the slow method is at least as good as the network; `None` if there was none.
+        judge: the architecture of the loss network that measured the errors.
+        steadiness: see `fst.study.steadiness.steadiness`; empty if it was not asked for.
+        clips: by name, see `fst.study.steadiness.video_steadiness`.
     """
 
     name: str
@@ -55,11 +61,15 @@ class Evaluation:
     style: Mapping[str, float]
     total_variation: float
     ssim: float
+    weave: float
     seconds: float
     peak_mib: float
     objective: Mapping[str, float]
     curve: Sequence[float]
     iteration: int | None
+    judge: str
+    steadiness: Mapping[str, float]
+    clips: Mapping[str, Mapping[str, float]]
 
 
 def evaluate(
@@ -69,6 +79,8 @@ def evaluate(
     network: LossNetwork,
     iterations: int,
     device: str = "auto",
+    with_steadiness: bool = False,
+    clips: Mapping[str, Sequence[Tensor]] | None = None,
 ) -> Evaluation:
     """Measure one style.
 
@@ -78,6 +90,8 @@ def evaluate(
         style_image: `(1, 3, H, W)` in [0, 1], the picture it was trained on.
         network: measures the errors; must read all ReLU layers and those that the style was trained on.
         iterations: the most of the slow method; 0 leaves it out.
+        with_steadiness: whether to measure `steadiness` on the photos.
+        clips: frames `(1, 3, H, W)` by name, for `video_steadiness`.
     """
     stylizer = Stylizer(style, device)
     network, style_image = network.to(stylizer.device), style_image.to(stylizer.device)
@@ -100,11 +114,18 @@ def evaluate(
         style={layer: measured[f"style/{layer}"] for layer in layers},
         total_variation=mean(float(total_variation(picture)) for picture in stylized),
         ssim=mean(similarity(x, y) for x, y in zip(photos, stylized, strict=True)),
+        weave=mean(weave(y, x, style_image) for x, y in zip(photos, stylized, strict=True)),
         seconds=seconds,
         peak_mib=peak,
         objective=objective,
         curve=curve,
         iteration=next((i for i, value in enumerate(curve) if value <= objective["network"]), None),
+        judge=network.architecture,
+        steadiness=steadiness(stylizer, photos) if with_steadiness else {},
+        clips={
+            name: video_steadiness(stylizer, (frame.to(stylizer.device) for frame in frames))
+            for name, frames in (clips or {}).items()
+        },
     )
 
 
@@ -191,18 +212,25 @@ def evaluate_all(
     count: int = 8,
     iterations: int = 500,
     device: str = "auto",
+    judge: str = "vgg19",
+    with_steadiness: bool = False,
+    clips: Sequence[Path] = (),
 ) -> list[Evaluation]:
     """Measure styles, and write `evaluation.json` and a plot for each into `out`.
 
     Args:
         photos: a folder; the first `count` are used.
         style_images: a folder of the styles' images; `None` takes bundled ones.
-        weights: of VGG19, see `LossNetwork`.
+        weights: of the judge, see `LossNetwork`.
         size: longer side of the photos in pixels.
         iterations: the most of the slow method; 0 leaves it out.
+        judge: the architecture that measures the errors, `vgg19` or `vgg16`.
+        with_steadiness: measure on the photos how steady the styles are.
+        clips: video files or folders of frames, to measure it on.
 
     Raises:
-        UserError: a style, photo, style image or the weights cannot be read.
+        UserError: a style, photo, style image, clip or the weights cannot be read, or the judge lacks a layer that a
+            style was trained on.
     """
     for name, value, least in (("size", size, LEAST_SIDE), ("count", count, 1), ("iterations", iterations, 0)):
         if value < least:
@@ -212,33 +240,42 @@ def evaluate_all(
     infos = {style: read_info(find_style(style)) for style in styles}
     sources = {style: find_trained_image(info, style_images) for style, info in infos.items()}
     pictures = [read_tensor(path, size) for path in require_images(photos, "--photos ")[:count]]
-    layers = {layer.name for layer in layer_table("vgg19") if layer.kind == "relu"}
+    frames = {path.stem: list(read_clip(path, size)) for path in clips}
+    layers = {layer.name for layer in layer_table(judge) if layer.kind == "relu"}
     for info in infos.values():
         layers.update(info.layers["content"], info.layers["style"])
     try:
-        network = LossNetwork("vgg19", layers, weights)
+        network = LossNetwork(judge, layers, weights)
     except UserError as error:
         raise UserError(str(error).replace("loss_network.weights=", "--weights ")) from error
     results = []
     for style, info in tqdm(infos.items(), unit="style", disable=len(infos) == 1):
         style_image = read_tensor(sources[style], info.style_size)
-        results.append(evaluate(style, pictures, style_image, network, iterations, device))
+        results.append(evaluate(style, pictures, style_image, network, iterations, device, with_steadiness, frames))
         plot(results[-1], out / f"{info.name}.png")
     write_atomically(out / "evaluation.json", json.dumps([asdict(result) for result in results], indent=1).encode())
     return results
 
 
 def format_results(results: Sequence[Evaluation]) -> str:
-    """A table in Markdown, one row for each style."""
-    head = "| style | style error | content error | total variation | SSIM | seconds | MiB | L-BFGS iteration |"
-    lines = [head, "|---" * 8 + "|"]
+    """Tables in Markdown, one row for each style; the second, if there are such figures, says how steady they are."""
+    head = "| style | style error | content error | total variation | SSIM | weave | seconds | MiB | L-BFGS iteration |"
+    lines = [head, "|---" * 9 + "|"]
     for result in results:
         style = mean(result.style[layer] for layer in STYLE_LAYERS)
         reached = f"> {len(result.curve)}" if result.iteration is None else result.iteration
         lines.append(
             f"| {result.name} | {style:.3f} | {result.content[CONTENT_LAYER]:.2f} | {result.total_variation:.3f} "
-            f"| {result.ssim:.2f} | {result.seconds:.2f} | {result.peak_mib:.0f} | {reached} |"
+            f"| {result.ssim:.2f} | {result.weave:.2f} | {result.seconds:.2f} | {result.peak_mib:.0f} | {reached} |"
         )
+    if results and (results[0].steadiness or results[0].clips):
+        clips = [f"{name}: warp error (the input's own)" for name in results[0].clips]
+        columns = ["style", *results[0].steadiness, *clips]
+        lines += ["", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+        for result in results:
+            cells = [f"{value:.2f}" for value in result.steadiness.values()]
+            cells += [f"{clip['warp']:.1f} ({clip['input_warp']:.1f})" for clip in result.clips.values()]
+            lines.append(f"| {' | '.join([result.name, *cells])} |")
     return "\n".join(lines)
 
 

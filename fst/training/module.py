@@ -13,10 +13,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from fst.images import from_uint8, read_tensor
+from fst.motion import random_motion
 from fst.networks.transform import TransformNetwork
 from fst.networks.vgg import LossNetwork
-from fst.perceptual import LossWeights, PerceptualLoss
+from fst.perceptual import LossWeights, PerceptualLoss, temporal_term
 from fst.resources import find_style_image
+
+_MOST_NOISE = 4 / 255  # standard deviation, of the moved photos: twice what a camera sensor has in good light
 
 
 class StyleTransferModule(pl.LightningModule):
@@ -72,14 +75,31 @@ class StyleTransferModule(pl.LightningModule):
             with torch.no_grad():
                 wanted = teacher(content)
             if self.global_step < self._imitation_ratio * self.trainer.max_steps:
-                return {"loss": F.mse_loss(self.network(content), wanted)}
+                stylized = self.network(content)
+                return self._with_temporal({"loss": F.mse_loss(stylized, wanted)}, content, stylized, self.network)
         targets = self.loss.content_targets(wanted)  # first: its memory is free again before the graph is built
-        return self.loss(self.network(content), targets)
+        stylized = self.network(content)
+        return self._with_temporal(self.loss(stylized, targets), content, stylized, self.network)
+
+    def _with_temporal(
+        self, terms: dict[str, Tensor], content: Tensor, stylized: Tensor, network: Callable[[Tensor], Tensor]
+    ) -> dict[str, Tensor]:
+        """The terms with the temporal one, unless its weight is 0; motion and noise depend on the step alone."""
+        if not (weight := self.loss.weights.temporal):
+            return terms
+        generator = torch.Generator().manual_seed(self.global_step * self.trainer.world_size + self.global_rank)
+        count, _, height, width = content.shape
+        motion = random_motion(count, height, width, generator).to(content.device)
+        noise = torch.randn(content.shape, generator=generator) * torch.rand(count, 1, 1, 1, generator=generator)
+        moved = motion(content) + _MOST_NOISE * noise.to(content.device)
+        term = temporal_term(network(moved), motion(stylized), motion.visible())
+        return {**terms, "temporal": term, "loss": terms["loss"] + weight * term}
 
     def validation_step(self, batch: Tensor, batch_index: int) -> dict[str, Tensor]:
         content = from_uint8(batch)
         stylized = self.network.unclamped(content)  # not clamped: the range term would always be 0
         terms = self.loss(stylized, self.loss.content_targets(content))
+        terms = self._with_temporal(terms, content, stylized, self.network.unclamped)
         self.log_dict({f"val/{name}": term for name, term in terms.items()}, batch_size=len(batch), sync_dist=True)
         return {"content": content, "stylized": stylized.clamp(0, 1)}
 

@@ -32,7 +32,7 @@ SGD = [
     "optimizer=johnson",
     "optimizer.algorithm._target_=torch.optim.SGD",
     "~optimizer.algorithm.betas",
-    "optimizer.algorithm.lr=3e-5",
+    "optimizer.algorithm.lr=1e-5",
     "trainer.gradient_clip_val=null",
 ]
 
@@ -427,3 +427,12 @@ def test_two_processes_learn_what_one_does(small: list[str]) -> None:
     first, second = (load_file(path) for path in style_files())
     for name, tensor in first.items():
         torch.testing.assert_close(second[name], tensor, rtol=1e-3, atol=5e-4)
+
+
+def test_the_temporal_term_is_trained_and_depends_on_the_seed_alone(small: list[str]) -> None:
+    for name in ("one", "same"):
+        main([*small, f"name={name}", "loss.weights.temporal=500"])
+    one, same = (load_style(path) for path in style_files())
+    assert one[1].scores["temporal"] > 0
+    assert one[1].scores == same[1].scores
+    assert one[1].loss["weights"]["temporal"] == 500

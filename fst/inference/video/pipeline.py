@@ -15,6 +15,7 @@ from fst.errors import RunError, UserError
 from fst.files import written_atomically
 from fst.inference.pipes import NO_WAY_BACK, PIPE
 from fst.inference.stages import AHEAD, map_in, stylizing_threads
+from fst.inference.video.steady import Steadier
 from fst.inference.video.types import VideoOptions, VideoResult, is_template
 from fst.signals import Interrupted, StopRequest
 
@@ -63,7 +64,8 @@ def stylize_video(
     with closing(_open_reader(source, options)) as reader, _destination(target) as path:
         with closing(_open_writer(path, reader, options)) as writer:
             try:
-                frames = _stylize_frames(reader, writer, _named(name, stylize), stop, at_once)
+                steadier = Steadier() if options.steady else None
+                frames = _stylize_frames(reader, writer, _named(name, stylize), stop, at_once, steadier)
                 if frames:
                     writer.finish()
             except BrokenPipeError:  # the program that reads standard output has ended
@@ -97,7 +99,7 @@ def _open_writer(path: Path, reader: "Reader", options: VideoOptions) -> "VideoW
     if is_template(path):
         from fst.inference.video.image_sequence import PictureWriter
 
-        if flags := [flag for flag in options.given() if flag != "--fps"]:
+        if flags := [flag for flag in options.given() if flag not in ("--fps", "--steady")]:
             raise UserError(f"{', '.join(flags)}: only for videos, and {path} are pictures")
         return PictureWriter(path)
     from fst.inference.video.writer import VideoWriter
@@ -122,7 +124,12 @@ def _named(name: Path, stylize: Stylize) -> Stylize:
 
 
 def _stylize_frames(
-    reader: "Reader", writer: "VideoWriter | PictureWriter", stylize: Stylize, stop: StopRequest, at_once: int
+    reader: "Reader",
+    writer: "VideoWriter | PictureWriter",
+    stylize: Stylize,
+    stop: StopRequest,
+    at_once: int,
+    steadier: Steadier | None,
 ) -> int:
     """Read, stylize and write all frames, each in threads of its own; returns how many pictures were written."""
     frames, count = iter(reader), 0
@@ -139,16 +146,23 @@ def _stylize_frames(
     def stylize_frame(frame: "Frame") -> "tuple[Frame, np.ndarray | None]":
         return frame, None if frame.picture is None else stylize(frame.picture)
 
+    def steady(result: "tuple[Frame, np.ndarray | None]") -> "tuple[Frame, np.ndarray | None]":
+        frame, stylized = result
+        if steadier is None or frame.picture is None or stylized is None:
+            return result
+        return frame, steadier(frame.picture, stylized)
+
     def write(result: "tuple[Frame, np.ndarray | None]") -> bool:
         writer.write(*result)
         return result[1] is not None
 
     bar = tqdm(total=reader.expected or None, unit="frame", leave=False, disable=None)
-    decoder, encoder = ThreadPoolExecutor(1, "decode"), ThreadPoolExecutor(1, "encode")
-    with bar, decoder, encoder, stylizing_threads(at_once) as stylizers:
+    decoder, blender, encoder = (ThreadPoolExecutor(1, name) for name in ("decode", "steady", "encode"))
+    with bar, decoder, blender, encoder, stylizing_threads(at_once) as stylizers:
         decoded = until_the_end(map_in(decoder, read, repeat(None), AHEAD))
         stylized = map_in(stylizers, stylize_frame, decoded, at_once)
-        for has_picture in map_in(encoder, write, stylized, AHEAD):
+        steadied = map_in(blender, steady, stylized, AHEAD)
+        for has_picture in map_in(encoder, write, steadied, AHEAD):
             count += has_picture
             bar.update(has_picture)
     return count

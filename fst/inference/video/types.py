@@ -1,5 +1,6 @@
 """Types shared by reading, stylizing and writing videos: frames, options, file names."""
 
+import importlib.util
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -79,6 +80,12 @@ class Reader(Protocol):
     def close(self) -> None: ...
 
 
+def require_opencv() -> None:
+    """Raises a `UserError` if OpenCV is not installed."""
+    if importlib.util.find_spec("cv2") is None:
+        raise UserError("optical flow needs OpenCV: pip install 'fast-style-transfer[flow]'")
+
+
 @dataclass(frozen=True)
 class VideoOptions:
     """How a video is written; `None` chooses by the file's suffix.
@@ -89,6 +96,7 @@ class VideoOptions:
         pixel_format: FFmpeg's name: yuv420p, yuv444p, …
         preset: of the encoder: slow for small files, veryfast (the default), ultrafast for speed; av1's are numbers.
         format: FFmpeg's name of the container, for standard output; Matroska if `None`.
+        steady: less flicker, see `fst.inference.video.steady`.
         fps: frames a second, for pictures that become a video; 25 if `None`.
 
     Raises:
@@ -101,8 +109,11 @@ class VideoOptions:
     fps: Fraction | None = None
     preset: str | None = None
     format: str | None = None
+    steady: bool | None = None
 
     def __post_init__(self) -> None:
+        if self.steady:
+            require_opencv()
         if self.quality is not None and not 0 <= self.quality <= 63:
             raise UserError(f"quality is {self.quality}; it goes from 0 (the best) to 51, for vp9 and av1 63")
         if self.fps is not None and not 0 < self.fps <= _MOST_FPS:

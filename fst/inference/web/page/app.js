@@ -1,0 +1,289 @@
+// The page: its controls, and what is shown.
+
+import { closeVideo, onEachFrame, openCamera, openFilm, record } from "./live.js";
+import { startPainter, Trouble } from "./painter.js";
+
+const MOST_PIXELS = 16e6; // of a photo; larger ones are scaled down
+const MOST_PAINTED = { realtime: 16e6, small: 6e6, full: 2.5e6 }; // pixels that fit in a browser's memory
+const PAINTED_SIDE = { fast: 1280, slow: 800 }; // pixels on the longer side, for which the brush is set at first
+
+const the = Object.fromEntries([...document.querySelectorAll("[id]")].map(element => [element.id, element]));
+let site, painter, engine, ready; // `ready`: a promise that the runtime is loaded and checked
+let source = null; // { kind: "photo" | "camera" | "film", name, width, height, remark, isReady: for the worker }
+let recording = null, facing = "user", brushIsChosen = false, speed = 0;
+let busy = false, stale = false;
+const times = []; // when the last live pictures were shown
+
+function say(sentence = "") {
+  the.message.textContent = sentence;
+  the.message.hidden = !sentence;
+}
+
+/** An event handler whose failure becomes a sentence on the page. */
+const guarded = act => async (...given) => {
+  try {
+    await act(...given);
+  } catch (error) {
+    console.error(error);
+    say(error instanceof Trouble ? error.message : `That did not work (${error?.message ?? error}).`);
+  }
+};
+
+// The look
+
+const sizeOf = (width, height) => `${width} × ${height}`;
+const chosen = () => site.styles.find(style => style.name === the.controls.elements.style.value);
+const scaledSides = (width, height, factor) => [width, height].map(side => Math.max(1, Math.round(side * factor)));
+
+function look() {
+  const second = the.second.value;
+  const room = MOST_PAINTED[chosen().kind] / (source.width * source.height);
+  return {
+    style: chosen().name,
+    second: second && second !== chosen().name ? second : null,
+    mix: the.mix.value / 100, strength: the.strength.value / 100, colours: the.colours.checked,
+    stroke: Math.max(2 ** the.stroke.value, Math.sqrt(1 / room)),
+  };
+}
+
+/** A large photo is painted with a broad brush unless another is chosen: faster, and the strokes can be seen. */
+function setBrush() {
+  if (brushIsChosen || !source) return;
+  const side = PAINTED_SIDE[chosen().slow && !engine?.isGpu ? "slow" : "fast"];
+  const wanted = source.kind === "photo" ? Math.log2(Math.max(source.width, source.height) / side) : 0;
+  the.stroke.value = Math.max(0, Math.ceil(wanted / the.stroke.step) * the.stroke.step);
+}
+
+function showValues() {
+  const brush = 2 ** the.stroke.value;
+  const texts = { strength: `${the.strength.value} %`, stroke: `× ${brush.toFixed(2)}`, mix: `${the.mix.value} %` };
+  for (const [name, text] of Object.entries(texts)) document.querySelector(`output[for=${name}]`).textContent = text;
+  the.mix.disabled = !the.second.value;
+  the.stage.style.setProperty("--at", `${the.divider.value}%`);
+}
+
+// Painting: one picture at a time, always with the newest frame and look
+
+function repaint() {
+  stale = true;
+  if (!busy) paintWhileStale();
+}
+
+async function paintWhileStale() {
+  busy = true;
+  while (stale && source?.isReady) {
+    stale = false;
+    await guarded(source.kind === "photo" ? paintPhoto : paintFrame)();
+  }
+  busy = false;
+}
+
+async function paintPhoto() {
+  const current = source, wanted = look();
+  const [width, height] = scaledSides(current.width, current.height, 1 / wanted.stroke);
+  const work = chosen().cost * width * height;
+  const seconds = speed ? Math.round(work / speed / 1000) : 0;
+  the.status.textContent = seconds > 1 ? `Painting, about ${seconds} s…` : "Painting…";
+  the.stage.setAttribute("aria-busy", "true");
+  try {
+    const { bitmap, time, check, isNew } = await painter.call("paint", wanted);
+    if (current !== source) return bitmap.close();
+    if (isNew) speed = work / time;
+    show(bitmap, check);
+    say(current.remark);
+    const painted = wanted.stroke === 1 ? "" : `, painted at ${sizeOf(width, height)}`;
+    the.status.textContent = `${sizeOf(current.width, current.height)}${painted} in ${Math.round(time)} ms`;
+  } catch (error) {
+    the.status.textContent = "";
+    throw error;
+  } finally {
+    the.stage.removeAttribute("aria-busy");
+  }
+}
+
+async function paintFrame() {
+  const current = source, began = performance.now();
+  const factor = Math.min(1, the.size.value / Math.max(current.width, current.height));
+  const [width, height] = scaledSides(current.width, current.height, factor);
+  if (the.video.readyState < 2) return;
+  const frame = await createImageBitmap(the.video);
+  const { bitmap, check } = await painter.call("paintFrame", { bitmap: frame, width, height, look: look() }, [frame]);
+  if (current !== source) return bitmap.close();
+  show(bitmap, check);
+  times.push(performance.now());
+  if (times.length > 20) times.shift();
+  const rate = times.length > 1 ? 1000 * (times.length - 1) / (times.at(-1) - times[0]) : 0;
+  const late = Math.round(performance.now() - began);
+  the.status.textContent = `${sizeOf(width, height)} · ${rate.toFixed(1)} frames a second · ${late} ms`;
+}
+
+function show(bitmap, { most, decibels }) {
+  if (the.after.width !== bitmap.width || the.after.height !== bitmap.height)
+    Object.assign(the.after, { width: bitmap.width, height: bitmap.height });
+  the.after.getContext("2d").drawImage(bitmap, 0, 0);
+  bitmap.close();
+  the.save.disabled = false;
+  const apart = `differs from PyTorch by at most ${most} of 255 levels (${decibels.toFixed(0)} dB)`;
+  the.backend.textContent = [`${engine.backend}: ${most ? apart : "paints as PyTorch"}.`, ...engine.notes].join(" ");
+}
+
+// Sources
+
+function setSource(next) {
+  recording?.stop();
+  if (next.kind === "photo") closeVideo(the.video);
+  source = next;
+  times.length = 0;
+  the.stage.style.setProperty("--ratio", source.width / source.height);
+  document.body.dataset.source = source.kind; // the style sheet hides what does not belong to it
+  the.status.setAttribute("aria-live", source.kind === "photo" ? "polite" : "off");
+  the.save.disabled = true;
+  the.after.width = the.after.height = 1; // nothing of the one before
+  say(source.remark);
+  setBrush();
+  showValues();
+}
+
+async function openPhoto(file, name) {
+  const url = URL.createObjectURL(file), probe = new Image();
+  probe.src = url; // reads the size alone
+  await new Promise(resolve => { probe.onload = probe.onerror = resolve; });
+  URL.revokeObjectURL(url);
+  if (!probe.naturalWidth) throw new Trouble(`${name} is not a picture or video that this browser can read.`);
+  const [width, height] = [probe.naturalWidth, probe.naturalHeight];
+  if (Math.min(width, height) < site.least)
+    throw new Trouble(`${name} has ${sizeOf(width, height)} pixels; it needs ${sizeOf(site.least, site.least)}.`);
+  const factor = Math.min(1, Math.sqrt(MOST_PIXELS / (width * height)));
+  const [resizeWidth, resizeHeight] = scaledSides(width, height, factor);
+  const scaling = factor < 1 ? { resizeWidth, resizeHeight, resizeQuality: "high" } : {};
+  const bitmap = await createImageBitmap(file, scaling).catch(() => {
+    throw new Trouble(`${name} is damaged, or too large for this browser (${sizeOf(width, height)} pixels).`);
+  });
+  await usePhoto(bitmap, name, factor < 1 ? `${name} is too large for a browser (${sizeOf(width, height)} pixels); `
+    + `it is scaled to ${sizeOf(resizeWidth, resizeHeight)}.` : "");
+}
+
+async function usePhoto(bitmap, name, remark) {
+  Object.assign(the.before, { width: bitmap.width, height: bitmap.height });
+  the.before.getContext("2d").drawImage(bitmap, 0, 0);
+  setSource({ kind: "photo", name, width: bitmap.width, height: bitmap.height, remark });
+  const current = source;
+  if (!painter) the.status.textContent = "Loading the runtime…";
+  await ready;
+  await painter.call("setPhoto", bitmap, [bitmap]);
+  current.isReady = true;
+  repaint();
+}
+
+const open = guarded(async file => {
+  if (!file) return;
+  say();
+  if (!file.type.startsWith("video/")) return openPhoto(file, file.name);
+  await openFilm(the.video, file);
+  await followVideo("film", file.name);
+});
+
+const startCamera = guarded(async () => {
+  say();
+  await openCamera(the.video, facing);
+  await followVideo("camera", "camera");
+});
+
+async function followVideo(kind, name) {
+  setSource({ kind, name, width: the.video.videoWidth, height: the.video.videoHeight });
+  const current = source;
+  await ready;
+  current.isReady = true;
+  repaint();
+  onEachFrame(the.video, () => current === source && (repaint(), true));
+}
+
+const nameFor = suffix => `${source.name.replace(/\.[^.]*$/, "")}-${chosen().name}.${suffix}`;
+
+function download(blob, name) {
+  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
+async function save() {
+  const blob = await new Promise(resolve => the.after.toBlob(resolve, "image/jpeg", 0.95));
+  if (!blob) throw new Trouble("The picture is too large for this browser to save.");
+  download(blob, nameFor("jpg"));
+}
+
+async function toggleRecording() {
+  if (recording) return recording.stop();
+  const name = nameFor("");
+  recording = await record(the.after, the.video);
+  the.record.textContent = "Stop recording";
+  try {
+    const { blob, suffix, isSilent } = await recording.finished;
+    download(blob, name + suffix);
+    if (isSilent) say("The recording has no sound: there is no microphone, or it is not allowed.");
+  } finally {
+    recording = null;
+    the.record.textContent = "Record";
+  }
+}
+
+function listStyles() {
+  for (const { name, title, kind, slow } of site.styles) {
+    const choice = the.choice.content.cloneNode(true), text = choice.querySelector("span");
+    Object.assign(choice.querySelector("input"), { value: name, checked: name === site.styles[0].name });
+    choice.querySelector("img").src = `styles/${encodeURIComponent(name)}.jpg`;
+    text.prepend(title, " ");
+    text.lastChild.textContent = slow ? "slow" : kind;
+    the.second.append(new Option(text.textContent, name));
+    the.styles.append(choice);
+  }
+}
+
+function listen() {
+  the.file.addEventListener("change", () => { open(the.file.files[0]); the.file.value = ""; }); // may be chosen again
+  the.camera.addEventListener("click", startCamera);
+  the.flip.addEventListener("click", () => { facing = facing === "user" ? "environment" : "user"; startCamera(); });
+  the.shoot.addEventListener("click", guarded(async () => usePhoto(await createImageBitmap(the.video), "camera")));
+  the.save.addEventListener("click", guarded(save));
+  the.record.addEventListener("click", guarded(toggleRecording));
+  the.play.addEventListener("click", () => the.video.paused ? the.video.play() : the.video.pause());
+  the.video.addEventListener("play", () => { the.play.textContent = "Pause"; });
+  the.video.addEventListener("pause", () => { the.play.textContent = "Play"; });
+  the.video.addEventListener("ended", () => recording?.stop());
+  the.divider.addEventListener("input", showValues);
+  the.stroke.addEventListener("input", () => { brushIsChosen = true; });
+  the.second.addEventListener("input", () => { if (the.mix.value === "0") the.mix.value = 50; });
+  the.controls.addEventListener("submit", event => event.preventDefault());
+  the.controls.addEventListener("input", ({ target }) => {
+    if (target === the.file) return;
+    if (target.name === "style") setBrush();
+    say(source?.remark);
+    showValues();
+    repaint();
+  });
+  addEventListener("paste", event => open(event.clipboardData?.files[0]));
+  for (const name of ["dragover", "dragleave", "drop"]) addEventListener(name, event => {
+    event.preventDefault();
+    document.body.classList.toggle("dropping", name === "dragover");
+    if (name === "drop") open(event.dataTransfer.files[0]);
+  });
+}
+
+async function begin() {
+  site = await fetch("site.json").then(response => response.json()).catch(() => {
+    throw new Trouble("This site is not complete: site.json is missing.");
+  });
+  listStyles();
+  showValues();
+  listen();
+  ready = startPainter(site).then(started => {
+    ({ painter, engine } = started);
+    if (engine.isGpu) the.size.value = 1280;
+    if (!self.crossOriginIsolated && !engine.isGpu)
+      engine.notes.push("Threads are off: this web server does not send the headers they need; “fst web” does.");
+  });
+  ready.catch(() => { the.status.textContent = ""; }); // whoever waits for it says why
+  await openPhoto(await (await fetch(site.sample)).blob(), site.sample);
+}
+
+guarded(begin)();

@@ -1,0 +1,90 @@
+// Moving pictures: the camera, video files, and recording what is painted.
+
+import { Trouble } from "./painter.js";
+
+const TROUBLE = {
+  NotAllowedError: "The camera is not allowed for this page; the browser’s settings change that.",
+  NotFoundError: "No camera was found.",
+};
+
+/** Show a camera in a video element; `facing` is "user" or "environment". */
+export async function openCamera(video, facingMode) {
+  if (!navigator.mediaDevices) throw new Trouble("The camera needs a secure address: https, or localhost.");
+  const wanted = { facingMode, width: { ideal: 1280 }, height: { ideal: 720 } };
+  const stream = await navigator.mediaDevices.getUserMedia({ video: wanted }).catch(({ name }) => {
+    throw new Trouble(TROUBLE[name] ?? "The camera cannot be opened; another program may be using it.");
+  });
+  closeVideo(video);
+  video.srcObject = stream;
+  video.muted = true;
+  await video.play();
+}
+
+/** Play a video file in a video element. */
+export async function openFilm(video, file) {
+  closeVideo(video);
+  video.src = URL.createObjectURL(file);
+  video.muted = false;
+  await new Promise((resolve, reject) => {
+    video.onloadeddata = resolve;
+    video.onerror = () => reject(new Trouble(`This browser cannot play ${file.name}.`));
+  });
+  if (!video.videoWidth) throw new Trouble(`${file.name} has no pictures, only sound.`);
+  await video.play().catch(() => { // browsers start sound only after a click
+    video.muted = true;
+    return video.play();
+  });
+}
+
+export function closeVideo(video) {
+  video.pause();
+  video.srcObject?.getTracks().forEach(track => track.stop());
+  video.srcObject = null;
+  video.onerror = video.onloadeddata = null;
+  if (video.src) URL.revokeObjectURL(video.src);
+  video.removeAttribute("src");
+  video.load();
+}
+
+/** Call `act` for each new picture of a video, as long as it returns true. */
+export function onEachFrame(video, act) {
+  video.requestVideoFrameCallback(() => act() && onEachFrame(video, act));
+}
+
+let soundOf; // a video element can be connected once
+
+async function filmSound(video) {
+  if (!soundOf) {
+    const context = new AudioContext(), source = context.createMediaElementSource(video);
+    const sink = context.createMediaStreamDestination();
+    source.connect(sink);
+    source.connect(context.destination);
+    soundOf = { context, sink };
+  }
+  await soundOf.context.resume();
+  return soundOf.sink.stream.getAudioTracks();
+}
+
+const KINDS = [["video/mp4;codecs=avc1.42E01F,mp4a.40.2", "mp4"], ["video/webm", "webm"], ["video/mp4", "mp4"]];
+
+/** Record a canvas with its sound; returns { stop, finished }, a promise of { blob, suffix, isSilent }. */
+export async function record(canvas, video) {
+  const kind = KINDS.find(([type]) => self.MediaRecorder?.isTypeSupported(type));
+  if (!kind || !canvas.captureStream) throw new Trouble("This browser cannot record.");
+  const isCamera = Boolean(video.srcObject);
+  const microphone = async () => (await navigator.mediaDevices.getUserMedia({ audio: true })).getTracks();
+  const sound = await (isCamera ? microphone() : filmSound(video)).catch(() => []); // then without
+  const stream = new MediaStream([...canvas.captureStream().getTracks(), ...sound]);
+  const recorder = new MediaRecorder(stream, { mimeType: kind[0], videoBitsPerSecond: 8_000_000 });
+  const parts = [];
+  recorder.ondataavailable = ({ data }) => parts.push(data);
+  const finished = new Promise((resolve, reject) => {
+    recorder.onstop = () => {
+      if (isCamera) sound.forEach(track => track.stop());
+      resolve({ blob: new Blob(parts, { type: kind[0] }), suffix: kind[1], isSilent: !sound.length });
+    };
+    recorder.onerror = () => reject(new Trouble("The recording failed."));
+  });
+  recorder.start(1000);
+  return { stop: () => recorder.state !== "inactive" && recorder.stop(), finished };
+}
