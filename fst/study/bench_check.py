@@ -13,7 +13,9 @@ _MOST_SIDE = 1 << 14  # pixels
 
 
 def model_names() -> list[str]:
-    return sorted(path.stem for path in (resource_folder("conf") / "model").glob("*.yaml"))
+    """The choices of `conf/model` that name a network of fst."""
+    paths = (resource_folder("conf") / "model").glob("*.yaml")
+    return sorted(path.stem for path in paths if "_target_" not in path.read_text())
 
 
 def check_bench(networks: Sequence[str] | None, backends: Sequence[str] | None, rounds: int) -> None:
