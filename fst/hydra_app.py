@@ -8,7 +8,6 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from glob import glob
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,14 +26,16 @@ from omegaconf.errors import OmegaConfBaseException
 from fst.checkpoints import find_checkpoint, new_folder, run_folder
 from fst.errors import UserError, find_cause
 from fst.menu import help_text, named_choices
+from fst.overrides import expand_glob, refuse_empty, search_path
 from fst.resources import resource_folder
 from fst.schemas import Application
 from fst.signals import Interrupted
+from fst.sweep import Notes, Outcome
 from fst.typed import MissingKeyError, check, show, suggest, unknown_path
 
 log = logging.getLogger(__name__)
 
-Job = Callable[[DictConfig, Path], str]
+Job = Callable[[DictConfig, Path], Outcome]
 
 
 def _job_devices() -> int | list[int]:
@@ -55,11 +56,11 @@ OmegaConf.register_new_resolver("job_devices", _job_devices)
 
 
 def run_application(application: Application, arguments: list[str], job: Job, quiet: bool = False) -> None:
-    """Do what a command line asks for: one run of `job`, or with `-m` a sweep of them.
+    """Do what a command line asks for: one run of `job`, or with `-m` a sweep of them, and a table at its end.
 
     Args:
         application: one of fst's.
-        job: called with the configuration and the run's folder; returns the text to print at the end.
+        job: called with the configuration and the run's folder.
         quiet: write and print nothing; set in all but one of the processes that share a run.
 
     Raises:
@@ -69,7 +70,15 @@ def run_application(application: Application, arguments: list[str], job: Job, qu
     options = read_arguments(application, arguments)
     if not show_configuration(application, options):
         check_jobs(application, options)
-        launch(application, options, job, quiet)
+        if not _sweeps(options):
+            launch(application, options, job, quiet)
+            return
+        with Notes() as notes:
+            try:
+                launch(application, options, job, quiet, notes)
+            finally:
+                if table := notes.table():
+                    print(f"\n{table}")
 
 
 def read_arguments(application: Application, arguments: list[str]) -> Namespace:
@@ -94,9 +103,9 @@ def read_arguments(application: Application, arguments: list[str]) -> Namespace:
         for argument in arguments
         if argument not in (*options.overrides, folder) and not argument.startswith(("--config-dir", "-cd"))
     ]
-    options.overrides = [_expand_glob(override) for override in options.overrides]
+    options.overrides = [expand_glob(override) for override in options.overrides]
     for override in options.overrides:
-        _refuse_empty(override)
+        refuse_empty(override)
     if folder is not None:  # as an override, so that configurations composed within a run have it as well
         if not Path(folder).is_dir():
             raise UserError(f"--config-dir {show(folder)}: no such folder")
@@ -121,7 +130,7 @@ def show_configuration(application: Application, options: Namespace) -> bool:
             print(help_text(application, composed, chosen, choices, folders))
         return True
     if options.cfg or options.info or options.hydra_help or options.shell_completion:
-        launch(application, options, lambda config, folder: "")
+        launch(application, options, lambda config, folder: Outcome(""))
         return True
     return False
 
@@ -140,16 +149,27 @@ def composing(application: Application) -> Iterator[None]:
         raise find_cause(error) or config_error(application, error) from error
 
 
+def configure(application: Application, overrides: list[str]) -> DictConfig:
+    """The configuration that a command line would give, checked: for a notebook or a script.
+
+    >>> from fst.schemas import TRAIN
+    >>> configure(TRAIN, ["experiment=quickstart", "trainer.max_steps=20"]).trainer.max_steps
+    20
+
+    Raises:
+        UserError: a mistake in it.
+    """
+    with composing(application):
+        config = compose_config(application, overrides)
+        check_config(application, config)
+        return config
+
+
 def compose_config(application: Application, overrides: list[str]) -> DictConfig:
     """Compose a configuration. Hydra's own node is left out, but set globally, so that `${hydra:…}` can be resolved."""
     config = compose(application.command, overrides, return_hydra_config=True)
     HydraConfig.instance().set_config(config)
     return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-
-
-def search_path(config_dir: str) -> str:
-    """An override that makes Hydra find the user's own configurations before fst's."""
-    return f"hydra.searchpath=[{quote(f'file://{Path(config_dir).resolve()}')}]"
 
 
 def check_jobs(application: Application, options: Namespace) -> None:
@@ -180,7 +200,7 @@ def check_config(application: Application, config: DictConfig) -> None:
 
 def _jobs(options: Namespace) -> Iterator[list[str]]:
     """The overrides of a run, or of as few jobs of a sweep as contain each value at least once."""
-    if not options.multirun and "hydra.mode=MULTIRUN" not in options.overrides:
+    if not _sweeps(options):
         yield options.overrides
         return
     parser = OverridesParser.create(GlobalHydra.instance().config_loader())
@@ -198,14 +218,28 @@ def _jobs(options: Namespace) -> Iterator[list[str]]:
             yield [*first[:place], choice, *first[place + 1 :]]
 
 
-def launch(application: Application, options: Namespace, job: Job, quiet: bool = False) -> None:
+def _sweeps(options: Namespace) -> bool:
+    return options.multirun or "hydra.mode=MULTIRUN" in options.overrides
+
+
+def launch(
+    application: Application, options: Namespace, job: Job, quiet: bool = False, notes: Notes | None = None
+) -> None:
     """Let Hydra do the runs, or what its other options ask for; see `run_application`."""
     failures: list[Exception] = []
 
     @hydra.main(version_base="1.3", config_path=str(resource_folder("conf")), config_name=application.command)
-    def run(config: DictConfig) -> None:
-        if failure := _run_job(application, config, [*options.flags, *options.overrides], job, quiet):
-            failures.append(failure)
+    def run(config: DictConfig) -> float | None:
+        try:
+            outcome = _run_job(application, config, [*options.flags, *options.overrides], job, quiet)
+        except Exception as error:
+            _note(notes, Outcome("", f"{'stopped' if isinstance(error, Interrupted) else 'failed'}: {error}"))
+            raise
+        if isinstance(outcome, Exception):
+            failures.append(outcome)
+            return None
+        _note(notes, outcome)
+        return outcome.objective  # sweepers that search for the best minimise it
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # raise errors instead of printing them
     overrides = list(options.overrides)
@@ -218,6 +252,11 @@ def launch(application: Application, options: Namespace, job: Job, quiet: bool =
         raise find_cause(error) or config_error(application, error) from error
     if failures:
         raise failures[0]
+
+
+def _note(notes: Notes | None, outcome: Outcome) -> None:
+    if notes is not None:
+        notes.add(HydraConfig.get().job.num, HydraConfig.get().overrides.task, outcome)
 
 
 @contextmanager
@@ -237,7 +276,7 @@ def _run_job(
     arguments: list[str],
     job: Job,
     quiet: bool,
-) -> Exception | None:
+) -> Outcome | Exception:
     """One run, possibly of a sweep. Returns the error to show if it failed; in a sweep it is raised."""
     hydra_config = HydraConfig.get()
     overrides = list(hydra_config.overrides.task)
@@ -246,7 +285,7 @@ def _run_job(
     try:
         check_config(application, config)
         with _command_line(application.command, *again):
-            text = job(config, Path(hydra_config.runtime.output_dir))
+            outcome = job(config, Path(hydra_config.runtime.output_dir))
     except Interrupted as stop:
         if not quiet:
             same = shlex.join(override for override in overrides if not override.startswith("ckpt_path="))
@@ -266,8 +305,8 @@ def _run_job(
             raise cause from error
         return cause
     if not quiet:
-        print(text)
-    return None
+        print(outcome.text)
+    return outcome
 
 
 def config_error(application: Application, error: Exception) -> UserError:
@@ -289,39 +328,3 @@ def config_error(application: Application, error: Exception) -> UserError:
             f"{show(found[1])}: several values; -m does a run for each, {show(f'{key}=[{value}]')} is a list"
         )
     return UserError(show(text, 200))
-
-
-def _refuse_empty(override: str) -> None:
-    """Refuse a choice of a group that is empty, `null`, a boolean or a number, for which Hydra would not list the
-    choices, and `KEY={}`, which would change nothing.
-
-    Raises:
-        UserError: the override is one of these.
-    """
-    key, _, value = override.partition("=")
-    group = resource_folder("conf") / key
-    if group.is_dir() and (value in ("", "null", "true", "false") or value.isdecimal()):
-        choices = sorted(path.stem for path in group.glob("*.yaml"))
-        raise UserError(f"{override}: no such choice; {suggest(value, choices)}")
-    if value == "{}":
-        raise UserError(f"{override}: adds nothing, and takes nothing away; a weight of 0 switches a layer off")
-
-
-def _expand_glob(argument: str) -> str:
-    """`style.image=glob(PATTERN)` as a list of files: Hydra's own glob is for config groups only.
-
-    Raises:
-        UserError: no file matches.
-    """
-    if not (pattern := re.fullmatch(r"style\.image=glob\((.*)\)", argument)):
-        return argument
-    # Path.glob takes no absolute patterns.
-    paths = sorted(glob(str(Path(pattern[1].strip("'\"")).expanduser())))  # noqa: PTH207
-    if not paths:
-        raise UserError(f"{argument}: no such files")
-    return "style.image=" + ",".join(quote(path) for path in paths)
-
-
-def quote(value: object) -> str:
-    """A value in quotes for Hydra's grammar: commas and braces in it are taken literally."""
-    return "'" + str(value).replace("'", "\\'") + "'"

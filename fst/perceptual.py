@@ -141,6 +141,9 @@ class LossWeights(NamedTuple):
     temporal: float = 0.0
 
 
+TRAINING_WEIGHTS = LossWeights(content=1.0, style=15.0, range=50.0, grid=2000.0)  # conf/loss/relative.yaml
+
+
 class PerceptualLoss(nn.Module):
     """Content, style, total-variation, range and grid terms of stylized pictures. Training adds the temporal term.
 
@@ -149,7 +152,7 @@ class PerceptualLoss(nn.Module):
         style_image: `(1, 3, H, W)` in [0, 1]; its Gram matrices are computed once and kept as buffers.
         content_layers: layer name to weight.
         style_layers: layer name to weight.
-        weights: of the terms.
+        weights: of the terms; the default is `fst train`'s, for the convention `relative`.
         convention: `relative`, `johnson` or `gatys`; see `content_term` and `style_term`.
         reduction: over the layers of a term: weighted `mean`, so that a set's weight does not grow with its
             size, or weighted `sum`.
@@ -164,7 +167,7 @@ class PerceptualLoss(nn.Module):
         style_image: Tensor,
         content_layers: Mapping[str, float],
         style_layers: Mapping[str, float],
-        weights: LossWeights,
+        weights: LossWeights = TRAINING_WEIGHTS,
         convention: str = "relative",
         reduction: str = "mean",
     ) -> None:
@@ -189,8 +192,13 @@ class PerceptualLoss(nn.Module):
 
     def forward(self, stylized: Tensor, content_targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """All terms by name, each a scalar: `loss` (what is minimised), `content`, `style`, `tv`, `range`, `grid`, and
-        `content/LAYER` and `style/LAYER`. All but `loss` are given before the term's weight."""
+        `content/LAYER` and `style/LAYER`. All but `loss` are given before the term's weight.
+
+        Raises:
+            UserError: the targets are not those of `content_targets`, or of pictures of another size.
+        """
         features = self.loss_network(stylized, {*self.content_layers, *self.style_layers})
+        _check_targets({layer: features[layer] for layer in self.content_layers}, content_targets)
         with torch.autocast(stylized.device.type, enabled=False):
             by_layer = {
                 f"content/{layer}": content_term(features[layer], content_targets[layer], self.convention)
@@ -212,6 +220,19 @@ class PerceptualLoss(nn.Module):
             weights = self.weights._asdict()
             loss = sum((weights[name] * term for name, term in terms.items() if weights[name]), zero)
         return {"loss": loss, **terms, **by_layer}
+
+
+def _check_targets(features: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> None:
+    """Refuse targets for the content term that do not fit the stylized pictures' features."""
+    if not isinstance(targets, Mapping) or features.keys() - targets.keys():
+        raise UserError("the targets must be what content_targets(PICTURES) of the same PerceptualLoss returns")
+    for layer, found in features.items():
+        target = targets[layer]
+        if target.shape[1:] != found.shape[1:] or len(target) not in (1, len(found)):
+            raise UserError(
+                f"the targets do not fit the stylized pictures: at {layer} they are {tuple(target.shape)}, and "
+                f"{tuple(found.shape)} is needed"
+            )
 
 
 def _layer_weights(term: str, layers: Mapping[str, float], reduction: str) -> dict[str, float]:

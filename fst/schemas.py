@@ -209,7 +209,7 @@ class Tensorboard:
     """conf/logger"""
 
     _target_: Literal["pytorch_lightning.loggers.TensorBoardLogger"]
-    save_dir: Text
+    save_dir: Text | None
     name: str
     version: str | int
     flush_secs: Count = 120

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from fst.hydra_app import quote
+from fst.overrides import quote
 from fst.pictures import find_images
 from fst.study.fast import train
 from fst.style_file import load_style, save_style

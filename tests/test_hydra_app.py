@@ -194,7 +194,7 @@ def test_every_choice_of_every_group_is_as_its_schema_says(command: list[str]) -
     ],
 )
 def test_sensible_commands_run(overrides: str, command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fst.training.train.train", lambda config, folder: folder)
+    monkeypatch.setattr("fst.training.train.train", lambda config, folder: (folder, {}))
     if "~data.root" in overrides:
         command, overrides = command[:2], overrides.replace(" ~data.root", "")
     outcome = run([*command, "loss_network.weights=random", *overrides.split()])
@@ -204,7 +204,7 @@ def test_sensible_commands_run(overrides: str, command: list[str], monkeypatch: 
 
 def test_a_number_can_be_a_name(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     names = []
-    monkeypatch.setattr("fst.training.train.train", lambda config, folder: names.append(config.name) or folder)
+    monkeypatch.setattr("fst.training.train.train", lambda config, folder: names.append(config.name) or (folder, {}))
     assert fst([*command, "loss_network.weights=random", "name=2024"]) == 0
     assert names == ["2024"]
 

@@ -21,8 +21,8 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str
     """For each command, what makes a whole command line; in a folder with what the mistakes name."""
     monkeypatch.chdir(tmp_path)
     # What is accepted would run: here it ends with status 0.
-    monkeypatch.setattr("fst.training.train.train", lambda config, folder: folder)
-    monkeypatch.setattr("fst.study.optimize.optimize", lambda config, folder: folder)
+    monkeypatch.setattr("fst.training.train.train", lambda config, folder: (folder, {}))
+    monkeypatch.setattr("fst.study.optimize.optimize", lambda config, folder: (folder, {}))
     monkeypatch.setattr("fst.study.compare.launch", lambda *_: print("launched"))
     for folder in ("photos", "empty", "mine"):
         Path(folder).mkdir()

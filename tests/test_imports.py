@@ -20,6 +20,8 @@ FLOORS = (
         "style_info",
         "style_file",
         "style_import",
+        "sweep",
+        "overrides",
         "perceptual",
     ),
     ("training", "inference"),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from omegaconf import OmegaConf
 
 from fst.errors import UserError
 from fst.networks.vgg import LossNetwork
@@ -19,6 +20,7 @@ from fst.perceptual import (
     temporal_term,
     total_variation,
 )
+from fst.resources import resource_folder
 
 LAYERS = {"relu1_2": 1.0, "relu2_2": 1.0}
 
@@ -108,6 +110,41 @@ def test_a_grid_in_place_counts_and_photos_shading_and_other_periods_do_not() ->
     # 0.02 at every fourth row: row differences are -0.02 and +0.02 in two of four places, mean 0
     only = (0.02 * (torch.arange(65) % 4 == 0).float())[:, None].expand(1, 3, 65, 64)
     assert grid_excess(only).item() == pytest.approx(0.02**2 / 2)
+
+
+def test_five_lines_in_a_loop_of_ones_own() -> None:
+    """As `conf/README.md` shows them."""
+    style_image, network = torch.rand(1, 3, 40, 48), torch.nn.Conv2d(3, 3, 1)
+    loader = [torch.rand(2, 3, 32, 32)]
+
+    content, style = {"relu2_2": 1.0}, {"relu1_2": 1.0, "relu2_2": 1.0, "relu3_3": 1.0, "relu4_3": 1.0}
+    loss = PerceptualLoss(LossNetwork("compact", {*content, *style}, "bundled"), style_image, content, style)
+    for photos in loader:  # (B, 3, H, W) in [0, 1]
+        terms = loss(network(photos), loss.content_targets(photos))
+        terms["loss"].backward()
+
+    assert network.weight.grad.abs().min() > 0
+
+
+def test_the_default_weights_are_those_of_training() -> None:
+    conf = OmegaConf.load(resource_folder("conf") / "loss" / "relative.yaml")
+    loss = PerceptualLoss(make_loss().loss_network, torch.rand(1, 3, 40, 48), {"relu2_2": 1.0}, LAYERS)
+    assert loss.weights._asdict() == conf.weights
+    assert loss.convention == conf.convention
+
+
+def test_wrong_targets_are_one_clear_line() -> None:
+    loss = make_loss()
+    stylized = torch.rand(2, 3, 32, 32)
+    for targets, line in {
+        "photos": (torch.rand(2, 3, 32, 32), r"must be what content_targets\(PICTURES\) of the same"),
+        "other layers": ({"relu1_2": torch.rand(2, 64, 32, 32)}, r"must be what content_targets\(PICTURES\)"),
+        "size": (loss.content_targets(torch.rand(2, 3, 32, 40)), r"at relu2_2 they are \(2, 128, 16, 20\)"),
+        "batch": (loss.content_targets(torch.rand(3, 3, 32, 32)), r"and \(2, 128, 16, 16\) is needed"),
+    }.values():
+        with pytest.raises(UserError, match=line):
+            loss(stylized, targets)
+    assert loss(stylized, loss.content_targets(stylized[:1]))["content"] > 0, "one photo for all"
 
 
 def test_terms_add_up_and_are_named_by_layer() -> None:

@@ -14,8 +14,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from fst.errors import UserError
-from fst.hydra_app import check_config, config_error, quote, search_path
+from fst.hydra_app import check_config, config_error
 from fst.networks.transform import LEAST_SIDE
+from fst.overrides import quote, search_path
 from fst.schemas import TRAIN, Application, StyleImage
 from fst.study.claims import CLAIMS
 from fst.study.optimize import OPTIMIZE

@@ -18,9 +18,10 @@ from fst.checkpoints import checkpoint_of
 from fst.errors import RunError, UserError, find_cause
 from fst.files import write_atomically
 from fst.hardware import pick_device
-from fst.hydra_app import check_config, compose_config, composing, launch, quote, read_arguments, show_configuration
+from fst.hydra_app import check_config, compose_config, composing, launch, read_arguments, show_configuration
 from fst.images import read_tensor
 from fst.networks.vgg import LossNetwork, layer_table
+from fst.overrides import quote
 from fst.perceptual import LossWeights, PerceptualLoss
 from fst.signals import Interrupted
 from fst.study import fast
@@ -37,6 +38,7 @@ from fst.study.cells import (
 )
 from fst.study.optimize import optimize
 from fst.study.report import write_report
+from fst.sweep import Outcome
 from fst.training.module import build_loss, read_style_image
 
 log = logging.getLogger(__name__)
@@ -186,8 +188,8 @@ def main(arguments: list[str]) -> None:
     options.flags += ["--multirun"]
     options.overrides += [f"cell={','.join(map(str, chosen))}"]
 
-    def job(config: DictConfig, _: Path) -> str:
-        return run_cell(config, cells_of(config)[config.cell])
+    def job(config: DictConfig, _: Path) -> Outcome:
+        return Outcome(run_cell(config, cells_of(config)[config.cell]))
 
     launch(COMPARE, options, job)
     results = [read_result(cell, folder) for cell, folder in folders.items()]

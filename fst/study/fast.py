@@ -12,9 +12,9 @@ from omegaconf import DictConfig
 
 from fst.checkpoints import checkpoint_of
 from fst.errors import RunError
-from fst.hydra_app import quote
 from fst.images import read_tensor, to_pil
 from fst.inference.stylizer import Stylizer
+from fst.overrides import quote
 from fst.pictures import write_image
 from fst.signals import StopRequest
 from fst.training.module import build_loss, read_style_image

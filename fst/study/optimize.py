@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from hydra.utils import instantiate
 from msgspec import Meta
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
@@ -38,7 +37,8 @@ from fst.rules import check_loss
 from fst.schemas import Application, Layers, Loss, Network, NoLogger, StyleImage, Tensorboard
 from fst.signals import Interrupted, StopRequest
 from fst.study.gatys import ALGORITHMS, Optimization, pyramid, start_picture
-from fst.training.curves import Curves
+from fst.sweep import Outcome
+from fst.training.curves import Curves, build_logger
 from fst.training.module import build_loss, read_style_image
 from fst.typed import one_of
 from fst.values import Count, Device, Name, Picture, Rate, Seed, Side, Task, Text
@@ -114,8 +114,7 @@ def optimize(config: DictConfig, folder: Path) -> Path:
     loss = build_loss(_without_unused_layers(config), style_image).to(device)
     loss.loss_network.use_dtype(dtype)
     curve: list[dict[str, float]] = state["curve"]
-    logger = instantiate(config.logger)
-    curves = Curves(logger) if logger else None
+    curves = build_logger(config.logger, folder)
     total = config.steps * config.levels
     with StopRequest() as request, tqdm(total=total, initial=len(curve), unit="step", dynamic_ncols=True) as bar:
         for level, run in _runs(config, loss, content, state):
@@ -218,4 +217,4 @@ def main(arguments: list[str]) -> None:
     Raises:
         UserError, RunError, Interrupted: the first run's that failed; a sweep does its other runs all the same.
     """
-    run_application(OPTIMIZE, arguments, lambda config, folder: os.path.relpath(optimize(config, folder)))
+    run_application(OPTIMIZE, arguments, lambda config, folder: Outcome(os.path.relpath(optimize(config, folder))))

@@ -3,12 +3,22 @@
 import logging
 from argparse import Namespace
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hydra.utils import instantiate
+from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
 log = logging.getLogger(__name__)
+
+
+def build_logger(config: DictConfig, folder: Path) -> "Curves | None":
+    """The logger that the group `logger` describes; where its `save_dir` is null, it writes to `folder`."""
+    places = {"save_dir": str(folder)} if config.get("save_dir", folder) is None else {}
+    logger = instantiate(config, **places)
+    return Curves(logger) if logger else None
 
 
 class Curves(Logger):

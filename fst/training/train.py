@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -31,26 +31,37 @@ from fst.schemas import TRAIN
 from fst.signals import Interrupted
 from fst.style_file import load_style, save_style
 from fst.style_info import BUNDLED, STYLE_SUFFIX, StyleInfo, find_style
+from fst.sweep import Outcome
 from fst.training.callbacks import AtomicCheckpoints, GracefulStop, ImageLogger, ProgressBar
-from fst.training.curves import Curves
+from fst.training.curves import build_logger
 from fst.training.data.crops import CropDataModule
 from fst.training.module import StyleTransferModule, build_loss, read_style_image
 from fst.training.record import RECORD, Record
 
 log = logging.getLogger(__name__)
 
+_SHOWN = ("val/loss", "val/content", "val/style")  # in the table of a sweep, which minimises the first
 
-def train(config: DictConfig, folder: Path) -> Path:
-    """Train one style as `config` says; all files are written to `folder`.
 
-    Returns:
-        The style file's path.
+class Trained(NamedTuple):
+    """A trained style: its file, and its scores on the validation photos (`val/loss`, `val/style`, …), empty if there
+    are none."""
+
+    path: Path
+    scores: Mapping[str, float]
+
+
+def train(config: DictConfig, folder: Path) -> Trained:
+    """Train one style as `config` says, after its teacher if that is to be trained; all files are written to `folder`.
+
+    `configure(TRAIN, OVERRIDES)` of `fst.hydra_app` makes the configuration.
 
     Raises:
         UserError: a mistake in the configuration, or it differs from that of the checkpoint to resume from.
         RunError: the loss diverged, or something cannot be written.
         Interrupted: by a signal, after the checkpoint was written.
     """
+    config = _with_teacher(config, folder)
     keep_large_blocks()
     pl.seed_everything(config.seed, verbose=False)
     style_image = read_style_image(config)
@@ -78,16 +89,17 @@ def train(config: DictConfig, folder: Path) -> Path:
             if done < trainer.max_steps:
                 graceful_stop.save(trainer)  # the run can be resumed after its last step
             _write_style(path, config, module, record, {})  # before anything else can fail
-            _write_style(path, config, module, record, _measure(trainer, module, data, path))
+            scores = _measure(trainer, module, data, path)
+            _write_style(path, config, module, record, scores)
     except SIGTERMException as stop:  # Lightning's own, raised where GracefulStop does not look
         raise Interrupted(signal.SIGTERM, trainer.global_step) from stop
     finally:
         if isinstance(data, CropDataModule):
             data.report_unreadable()
-    return path
+    return Trained(path, scores)
 
 
-def with_teacher(config: DictConfig, folder: Path) -> DictConfig:
+def _with_teacher(config: DictConfig, folder: Path) -> DictConfig:
     """The configuration with its teacher: trained first, in `folder/teacher`, where `teacher.train` says so."""
     if not trains_teacher(config):
         return config
@@ -97,8 +109,6 @@ def with_teacher(config: DictConfig, folder: Path) -> DictConfig:
         config.ckpt_path = None  # `last` meant the teacher's
         if checkpoint := checkpoint_of(own):
             teacher.ckpt_path = str(checkpoint)
-        if "save_dir" in teacher.logger:
-            teacher.logger.save_dir = str(own)
         train(teacher, own)
     return config
 
@@ -129,7 +139,7 @@ def _measure(
     except Exception as error:
         reason = find_cause(error) or f"{type(error).__name__}: {error}"
         raise RunError(f"trained, and {path} is written, but the last validation failed: {reason}") from error
-    return results[0] if results else {}
+    return {name: float(score) for name, score in results[0].items()} if results else {}
 
 
 def build_module(config: DictConfig, style_image: Tensor) -> StyleTransferModule:
@@ -177,7 +187,7 @@ def _build_trainer(config: DictConfig, folder: Path, style_image: Tensor) -> pl.
     if precision == "auto":
         device = pick_device("cpu" if config.trainer.accelerator == "cpu" else "auto")
         precision = "bf16-mixed" if fast_dtype(device) is torch.bfloat16 else "32-true"
-    logger = instantiate(config.logger)
+    logger = build_logger(config.logger, folder)
     callbacks: list[pl.Callback] = [ProgressBar(), ImageLogger(style_image, folder / "samples")]
     if logger:
         callbacks.append(LearningRateMonitor("step"))
@@ -185,7 +195,7 @@ def _build_trainer(config: DictConfig, folder: Path, style_image: Tensor) -> pl.
         config.trainer,
         precision=precision,
         callbacks=callbacks,
-        logger=logger and Curves(logger),
+        logger=logger or False,
         plugins=AtomicCheckpoints(),
         enable_checkpointing=False,  # GracefulStop saves checkpoints
         default_root_dir=folder,
@@ -237,7 +247,7 @@ def _write_style(
         style_size=config.style.size,
         versions=history[-1].versions,
         history=history,
-        scores={name.removeprefix("val/"): float(score) for name, score in scores.items()},
+        scores={name.removeprefix("val/"): score for name, score in scores.items()},
     )
     save_style(path, module.network, info)
 
@@ -254,9 +264,11 @@ def main(arguments: list[str]) -> None:
         UserError, RunError, Interrupted: the first run's that failed; a sweep does its other runs all the same.
     """
 
-    def job(config: DictConfig, folder: Path) -> str:
-        path = Path(os.path.relpath(train(with_teacher(config, folder), folder)))
-        return f"trained {config.name}: {path}\nuse it:  fst stylize PHOTO -s {path}"
+    def job(config: DictConfig, folder: Path) -> Outcome:
+        path, scores = train(config, folder)
+        shown = os.path.relpath(path)
+        text = f"trained {config.name}: {shown}\nuse it:  fst stylize PHOTO -s {shown}"
+        return Outcome(text, shown, {name: scores[name] for name in _SHOWN if name in scores})
 
     threading.excepthook = _drop_write_errors
     run_application(TRAIN, arguments, job, quiet=not _is_writer())

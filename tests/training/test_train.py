@@ -9,9 +9,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -19,6 +22,8 @@ from torch import nn
 
 import fst
 from fst.errors import RunError, UserError
+from fst.hydra_app import configure
+from fst.schemas import TRAIN
 from fst.signals import Interrupted
 from fst.style_file import load_style
 from fst.style_info import read_info
@@ -321,11 +326,11 @@ def test_one_command_trains_the_teacher_and_then_the_light_network(
 def test_the_rate_grows_with_the_root_of_the_batch(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     rates = {}
 
-    def note(config: DictConfig, folder: Path) -> Path:
+    def note(config: DictConfig, folder: Path) -> train.Trained:
         network = train.build_module(config, torch.rand(1, 3, 48, 48))
         optimizer = network._make_optimizer(network.parameters())
         rates[config.name] = optimizer.param_groups[0]["lr"]
-        return folder
+        return train.Trained(folder, {})
 
     monkeypatch.setattr(train, "train", note)
     for optimizer in ("adam", "johnson"):
@@ -370,6 +375,52 @@ def test_a_sweep_does_its_other_runs_when_one_fails(small: list[str], monkeypatc
     assert [path.stem for path in style_files()] == ["painting"]
 
 
+class Given(Callback):
+    """Keeps what the runs of a sweep return to Hydra."""
+
+    values: ClassVar[list[float]] = []
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: object) -> None:
+        if job_return.status is JobStatus.COMPLETED:
+            self.values.append(job_return.return_value)
+
+
+def test_a_sweep_ends_with_one_table_and_gives_the_validation_loss_to_its_sweeper(
+    small: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit = train._fit
+
+    def fails_once(*arguments: object, **options: object) -> None:
+        monkeypatch.setattr(train, "_fit", fit)
+        raise UserError("no such luck")
+
+    monkeypatch.setattr(train, "_fit", fails_once)
+    with pytest.raises(UserError, match="no such luck"):
+        main(["-m", *small, "loss.weights.style=1,300,20", f"+hydra.callbacks.given._target_={__name__}.Given"])
+    head, *rows = capsys.readouterr().out.partition("\n\n")[2].splitlines()
+    assert head.split() == ["val/loss", "val/content", "val/style", "loss.weights.style", "result"]
+    scores = {str(path): read_info(path).scores["loss"] for path in style_files()}
+    best, worst, failed = (row.split(maxsplit=4) for row in rows)
+    assert [best[3], worst[3], failed[3]] == ["20", "300", "1"]
+    assert {best[4]: float(best[0]), worst[4]: float(worst[0])} == pytest.approx(scores, abs=1e-4)
+    assert failed == ["-", "-", "-", "1", "failed: no such luck"]
+    assert sorted(Given.values) == pytest.approx(sorted(scores.values()))
+    assert {path.name for path in Path().iterdir()} == {"outputs"}
+
+
+def test_training_from_a_notebook_or_script(small: list[str]) -> None:
+    """As `conf/README.md` shows it."""
+    config = configure(TRAIN, [*small, "name=mine"])
+    path, scores = train.train(config, Path("results/mine"))
+    assert path == Path("results/mine/mine.safetensors")
+    assert {f"val/{name}": score for name, score in read_info(path).scores.items()} == scores
+    assert scores["val/loss"] > 0
+    assert list(Path("results/mine").glob("events.out*")), "curves lie there, too"
+    assert not Path("outputs").exists()
+    with pytest.raises(UserError, match=r"seed=-1: it can be a whole number from 0"):
+        configure(TRAIN, [*small, "seed=-1"])
+
+
 def test_a_sweep_over_a_folder_of_paintings(small: list[str], painting: Path) -> None:
     Path("paintings").mkdir()
     for name in ("first", "it's (a) second"):
@@ -390,6 +441,9 @@ def test_a_sweep_in_several_processes_does_its_other_runs_when_one_fails(small: 
     printed, errors = process.communicate(timeout=240)
     assert process.returncode == 2, errors
     assert "none of the validation pictures can be read" in errors
+    table = printed.partition("\n\n")[2].splitlines()
+    assert len(table) == 3, "what each process noted"
+    assert "failed: " in table[-1]
     assert printed.count("use it:") == len(style_files()) == 1
 
 

@@ -1,0 +1,50 @@
+"""Overrides of a command line, `KEY=VALUE`: made, expanded, and refused where Hydra would misunderstand them."""
+
+import re
+from glob import glob
+from pathlib import Path
+
+from fst.errors import UserError
+from fst.resources import resource_folder
+from fst.typed import suggest
+
+
+def quote(value: object) -> str:
+    """A value in quotes for Hydra's grammar: commas and braces in it are taken literally."""
+    return "'" + str(value).replace("'", "\\'") + "'"
+
+
+def search_path(config_dir: str) -> str:
+    """An override that makes Hydra find the user's own configurations before fst's."""
+    return f"hydra.searchpath=[{quote(f'file://{Path(config_dir).resolve()}')}]"
+
+
+def refuse_empty(override: str) -> None:
+    """Refuse a choice of a group that is empty, `null`, a boolean or a number, for which Hydra would not list the
+    choices, and `KEY={}`, which would change nothing.
+
+    Raises:
+        UserError: the override is one of these.
+    """
+    key, _, value = override.partition("=")
+    group = resource_folder("conf") / key
+    if group.is_dir() and (value in ("", "null", "true", "false") or value.isdecimal()):
+        choices = sorted(path.stem for path in group.glob("*.yaml"))
+        raise UserError(f"{override}: no such choice; {suggest(value, choices)}")
+    if value == "{}":
+        raise UserError(f"{override}: adds nothing, and takes nothing away; a weight of 0 switches a layer off")
+
+
+def expand_glob(argument: str) -> str:
+    """`style.image=glob(PATTERN)` as a list of files: Hydra's own glob is for config groups only.
+
+    Raises:
+        UserError: no file matches.
+    """
+    if not (pattern := re.fullmatch(r"style\.image=glob\((.*)\)", argument)):
+        return argument
+    # Path.glob takes no absolute patterns.
+    paths = sorted(glob(str(Path(pattern[1].strip("'\"")).expanduser())))  # noqa: PTH207
+    if not paths:
+        raise UserError(f"{argument}: no such files")
+    return "style.image=" + ",".join(quote(path) for path in paths)
