@@ -135,7 +135,7 @@ def flat_settings(config: Mapping[str, Any], free: tuple[str, ...]) -> dict[str,
         if key in free:
             continue
         below = tuple(name.removeprefix(f"{key}.") for name in free if name.startswith(f"{key}."))
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping):  # an empty one has no settings
             found |= {f"{key}.{name}": inner for name, inner in flat_settings(value, below).items()}
         else:
             found[key] = value

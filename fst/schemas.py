@@ -212,20 +212,19 @@ class Tensorboard:
     save_dir: Text | None
     name: str
     version: str | int
+    default_hp_metric: bool = False
     flush_secs: Count = 120
     max_queue: Count = 10
 
 
 @dataclass
-class NoLogger:
-    """conf/logger"""
-
-    _target_: Literal["builtins.bool"]
+class OwnLogger(Open):
+    """Any other of Lightning's loggers."""
 
 
 @dataclass
-class OwnLogger(Open):
-    """Any other of Lightning's loggers."""
+class OwnCallback(Open):
+    """conf/callbacks: a Lightning callback."""
 
 
 @dataclass
@@ -261,7 +260,8 @@ class Train:
     data: Folder | Synthetic | WebDataset | OwnData
     optimizer: Optimizer
     trainer: Trainer
-    logger: Tensorboard | NoLogger | OwnLogger
+    logger: dict[str, Tensorboard | OwnLogger]
+    callbacks: dict[str, OwnCallback]
 
     @staticmethod
     def rule(config: DictConfig) -> None:

@@ -147,7 +147,7 @@ def test_completion_can_be_installed(
 
 def test_every_choice_of_every_group_is_as_its_schema_says(command: list[str]) -> None:
     _, style, root = command
-    groups = ("layers", "loss", "model", "optimizer", "trainer", "logger", "experiment")
+    groups = ("layers", "loss", "model", "optimizer", "trainer", "logger", "callbacks", "experiment")
     choices = [
         [f"{path.parent.name}={path.stem}"] for group in groups for path in sorted((CONF / group).glob("*.yaml"))
     ]
@@ -187,7 +187,8 @@ def test_every_choice_of_every_group_is_as_its_schema_says(command: list[str]) -
         "loss=johnson loss.weights.tv=0.1 loss_network.pooling=average",
         "style.image=stained_glass",
         "hydra.run.dir=elsewhere",
-        "logger._target_=pytorch_lightning.loggers.CSVLogger ~logger.name",
+        "logger=[tensorboard,csv] +logger.mine._target_=pytorch_lightning.loggers.CSVLogger +logger.mine.save_dir=x",
+        "+callbacks.mine._target_=tests.example.callback.Brightness +callbacks.mine.pictures=2",
         "-m trainer.max_steps=1,2 model=small,realtime",
         "-m layers=glob(mathur_*)",
         "-m trainer=sweep seed=range(2)",

@@ -34,11 +34,11 @@ from fst.perceptual import PerceptualLoss
 from fst.pictures import LEAST_SIDE, read_image, resize_longer_side, write_image
 from fst.resources import find_style_image
 from fst.rules import check_loss
-from fst.schemas import Application, Layers, Loss, Network, NoLogger, StyleImage, Tensorboard
+from fst.schemas import Application, Layers, Loss, Network, OwnLogger, StyleImage, Tensorboard
 from fst.signals import Interrupted, StopRequest
 from fst.study.gatys import ALGORITHMS, Optimization, pyramid, start_picture
 from fst.sweep import Outcome
-from fst.training.curves import Curves, build_logger
+from fst.training.curves import Curves, build_loggers, running
 from fst.training.module import build_loss, read_style_image
 from fst.typed import one_of
 from fst.values import Count, Device, Name, Picture, Rate, Seed, Side, Task, Text
@@ -71,7 +71,7 @@ class Optimize:
     loss_network: Network
     layers: Layers
     loss: Loss
-    logger: Tensorboard | NoLogger
+    logger: dict[str, Tensorboard | OwnLogger]
 
     @staticmethod
     def unused(config: DictConfig) -> frozenset[str]:
@@ -114,25 +114,26 @@ def optimize(config: DictConfig, folder: Path) -> Path:
     loss = build_loss(_without_unused_layers(config), style_image).to(device)
     loss.loss_network.use_dtype(dtype)
     curve: list[dict[str, float]] = state["curve"]
-    curves = build_logger(config.logger, folder)
+    curves = build_loggers(config.logger, folder)
     total = config.steps * config.levels
-    with StopRequest() as request, tqdm(total=total, initial=len(curve), unit="step", dynamic_ncols=True) as bar:
+    bar = tqdm(total=total, initial=len(curve), unit="step", dynamic_ncols=True)
+    with running(curves, settings), StopRequest() as request, bar:
         for level, run in _runs(config, loss, content, state):
             while run.iteration < config.steps:
                 step = next(run)
                 curve.append(step.terms)
                 bar.update()
                 bar.set_postfix({name: f"{step.terms[name]:.4g}" for name in ("loss", "content", "style")})
-                if curves:
-                    curves.log_metrics(step.terms, len(curve))
+                for each in curves:
+                    each.log_metrics(step.terms, len(curve))
                 if len(curve) % config.every == 0 or request.signal:
                     progress = {"level": level, "curve": curve, "run": run.state_dict(), "settings": settings}
                     save_checkpoint(folder / FOLDER / LAST, progress)
                     _write_picture(folder / "samples" / f"{len(curve):05}.png", step.picture, curves, len(curve))
                 if request.signal:
                     raise Interrupted(request.signal, len(curve))
-    path = folder / f"{config.name}.png"
-    _write_picture(path, run.pixels.detach(), curves, len(curve))
+        path = folder / f"{config.name}.png"
+        _write_picture(path, run.pixels.detach(), curves, len(curve))
     terms = {name: float(term) for name, term in run.measure().items()}
     document = {"config": OmegaConf.to_container(config, resolve=True), "terms": terms, "curve": curve}
     write_atomically(path.with_suffix(".json"), json.dumps(document, indent=1).encode())
@@ -204,11 +205,11 @@ def _read_state(config: DictConfig, settings: dict[str, Any]) -> dict[str, Any]:
     return state
 
 
-def _write_picture(path: Path, picture: Tensor, curves: Curves | None, step: int) -> None:
+def _write_picture(path: Path, picture: Tensor, curves: list[Curves], step: int) -> None:
     image = to_pil(picture.cpu())
     write_image(image, path)
-    if curves:
-        curves.log_image("picture", np.asarray(image), step)
+    for each in curves:
+        each.log_image("picture", np.asarray(image), step)
 
 
 def main(arguments: list[str]) -> None:

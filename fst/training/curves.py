@@ -1,24 +1,51 @@
-"""A logger whose failures do not stop the training."""
+"""The loggers of a run, whose failures do not stop it."""
 
 import logging
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+
+from fst.errors import UserError, one_line
 
 log = logging.getLogger(__name__)
 
 
-def build_logger(config: DictConfig, folder: Path) -> "Curves | None":
-    """The logger that the group `logger` describes; where its `save_dir` is null, it writes to `folder`."""
-    places = {"save_dir": str(folder)} if config.get("save_dir", folder) is None else {}
-    logger = instantiate(config, **places)
-    return Curves(logger) if logger else None
+def build_loggers(config: DictConfig, folder: Path) -> "list[Curves]":
+    """The loggers of the group `logger`; one whose `save_dir` is null writes to `folder`.
+
+    Raises:
+        UserError: one cannot be made, as when its package is not installed.
+    """
+    loggers = []
+    for name, one in config.items():
+        places = {"save_dir": str(folder)} if one.get("save_dir", folder) is None else {}
+        try:
+            loggers.append(Curves(instantiate(one, **places)))
+        except InstantiationException as error:
+            raise UserError(f"logger.{name!s}: {one_line(error.__cause__ or error, 200)}") from error
+    return loggers
+
+
+@contextmanager
+def running(loggers: "Iterable[Curves]", params: Mapping[str, Any]) -> Iterator[None]:
+    """Gives the loggers the hyperparameters, and ends their runs behind it, as failed after an exception."""
+    status = "failed"
+    for logger in loggers:
+        logger.log_hyperparams(dict(params))
+    try:
+        yield
+        status = "success"
+    finally:
+        for logger in loggers:
+            logger.close(status)
 
 
 class Curves(Logger):
@@ -50,16 +77,36 @@ class Curves(Logger):
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         self._try(lambda: self._logger.log_hyperparams(params, *args, **kwargs))
 
-    def log_image(self, tag: str, picture: np.ndarray, step: int) -> None:
-        """Show a `(H, W, 3)` uint8 picture, if the logger is TensorBoard's."""
+    def log_scores(self, params: Mapping[str, Any], scores: Mapping[str, float], step: int) -> None:
+        """Show the final scores beside the hyperparameters on TensorBoard's HParams page."""
         if isinstance(logger := self._logger, TensorBoardLogger):
+            final = {name.replace("val/", "final/"): score for name, score in scores.items()}
+            self._try(lambda: logger.log_hyperparams(dict(params), final, step))
+
+    def log_image(self, tag: str, picture: np.ndarray, step: int) -> None:
+        """Show a `(H, W, 3)` uint8 picture, if the logger takes any: TensorBoard's, MLflow's, and those with a method
+        `log_image`, such as that of Weights & Biases."""
+        logger: Any = self._logger
+        if isinstance(logger, TensorBoardLogger):
             self._try(lambda: logger.experiment.add_image(tag, picture, step, dataformats="HWC"))
+        elif isinstance(logger, MLFlowLogger):
+            self._try(lambda: logger.experiment.log_image(logger.run_id, picture, key=tag, step=step))
+        elif hasattr(logger, "log_image"):
+            self._try(lambda: logger.log_image(tag, [picture], step))
 
     def save(self) -> None:
         self._try(self._logger.save)
 
     def finalize(self, status: str) -> None:
+        """Write what is held back. Lightning calls this after each validation and training, and after it TensorBoard's
+        logger would begin another file, so only `close` ends the run."""
+        self.save()
+
+    def close(self, status: str) -> None:
+        """End the run: its `status` is `success` or `failed`."""
         self._try(lambda: self._logger.finalize(status))
+        if isinstance(logger := self._logger, WandbLogger):
+            self._try(lambda: logger.experiment.finish())  # or the next run of a sweep would go on with this one
 
     def _try(self, act: Callable[[], object]) -> None:
         if self._failed:

@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytorch_lightning as pl
 import torch
@@ -20,7 +20,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
-from fst.checkpoints import FOLDER, LAST, TEACHER, checkpoint_of, find_checkpoint, read_checkpoint
+from fst.checkpoints import FOLDER, LAST, TEACHER, checkpoint_of, find_checkpoint, flat_settings, read_checkpoint
 from fst.errors import RunError, UserError, find_cause
 from fst.hardware import fast_dtype, keep_large_blocks, pick_device
 from fst.hydra_app import run_application
@@ -33,7 +33,7 @@ from fst.style_file import load_style, save_style
 from fst.style_info import BUNDLED, STYLE_SUFFIX, StyleInfo, find_style
 from fst.sweep import Outcome
 from fst.training.callbacks import AtomicCheckpoints, GracefulStop, ImageLogger, ProgressBar
-from fst.training.curves import build_logger
+from fst.training.curves import Curves, build_loggers, running
 from fst.training.data.crops import CropDataModule
 from fst.training.module import StyleTransferModule, build_loss, read_style_image
 from fst.training.record import RECORD, Record
@@ -81,8 +81,10 @@ def train(config: DictConfig, folder: Path) -> Trained:
         log.info("training %s on %s in %s", config.name, trainer.strategy.root_device, trainer.precision)
     elif trainer.is_global_zero:
         log.info("nothing left to train: %s has had %d of %d steps", resume, done, trainer.max_steps)
+    curves = [logger for logger in trainer.loggers if isinstance(logger, Curves)]
+    settings = flat_settings(cast(dict, OmegaConf.to_container(config, resolve=True)), ())
     try:
-        with graceful_stop.request:
+        with running(curves, settings), graceful_stop.request:
             if resume is None:
                 trainer.validate(module, data, verbose=False)  # the curves begin before the first step
             _fit(trainer, module, data, resume, foreign=RECORD not in state)
@@ -91,6 +93,8 @@ def train(config: DictConfig, folder: Path) -> Trained:
             _write_style(path, config, module, record, {})  # before anything else can fail
             scores = _measure(trainer, module, data, path)
             _write_style(path, config, module, record, scores)
+            for logger in curves:
+                logger.log_scores(settings, scores, trainer.global_step)
     except SIGTERMException as stop:  # Lightning's own, raised where GracefulStop does not look
         raise Interrupted(signal.SIGTERM, trainer.global_step) from stop
     finally:
@@ -187,15 +191,16 @@ def _build_trainer(config: DictConfig, folder: Path, style_image: Tensor) -> pl.
     if precision == "auto":
         device = pick_device("cpu" if config.trainer.accelerator == "cpu" else "auto")
         precision = "bf16-mixed" if fast_dtype(device) is torch.bfloat16 else "32-true"
-    logger = build_logger(config.logger, folder)
+    loggers = build_loggers(config.logger, folder)
     callbacks: list[pl.Callback] = [ProgressBar(), ImageLogger(style_image, folder / "samples")]
-    if logger:
+    if loggers:
         callbacks.append(LearningRateMonitor("step"))
+    callbacks += _own_callbacks(config.callbacks)
     return instantiate(
         config.trainer,
         precision=precision,
         callbacks=callbacks,
-        logger=logger or False,
+        logger=loggers,
         plugins=AtomicCheckpoints(),
         enable_checkpointing=False,  # GracefulStop saves checkpoints
         default_root_dir=folder,
@@ -206,6 +211,14 @@ def _build_trainer(config: DictConfig, folder: Path, style_image: Tensor) -> pl.
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+
+
+def _own_callbacks(config: DictConfig) -> list[pl.Callback]:
+    callbacks = {name: instantiate(one) for name, one in config.items()}
+    for name, callback in callbacks.items():
+        if not isinstance(callback, pl.Callback):
+            raise UserError(f"callbacks.{name!s}: a {type(callback).__name__}; it can be a pytorch_lightning.Callback")
+    return list(callbacks.values())
 
 
 def _fit(

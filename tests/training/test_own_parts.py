@@ -74,6 +74,17 @@ def test_a_network_of_ones_own_is_checked_before_the_training(small: list[str], 
         assert named in outcome.err
 
 
+def test_a_callback_of_ones_own(small: list[str], photos: Path) -> None:
+    own = ["+callbacks.bright._target_=tests.example.callback.Brightness", "+callbacks.bright.pictures=1"]
+    network = ["model.width=4", "model.blocks=1"]
+    assert main(["train", *small, *folder(photos), *network, *own]) == 0
+    (path,) = Path("outputs/mine").glob("*/mine.safetensors")
+    assert 0 < read_info(path).scores["brightness"] < 1
+    outcome = run(["train", *small, *folder(photos), *network, "+callbacks.a._target_=builtins.dict"])
+    assert outcome.faults() == []
+    assert "callbacks.a: a dict; it can be a pytorch_lightning.Callback" in outcome.err
+
+
 def test_photos_of_ones_own(small: list[str]) -> None:
     assert main(["train", *small, *OWN_DATA, "model.width=4", "model.blocks=1", "logger=csv"]) == 0
     (path,) = Path("outputs/mine").glob("*/mine.safetensors")
