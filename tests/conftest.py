@@ -1,9 +1,11 @@
 """Pictures and style files made on the spot, and real weights and photos where there are any."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NoReturn
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: the workers share the cores
@@ -22,6 +24,8 @@ from fst.style_info import StyleInfo
 # pytest's capture, which stood in place of stderr when it was made.
 absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_FLAGS = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--no-sandbox"]
 REAL_FILES = Path(os.environ.get("FST_REAL_FILES", Path(__file__).resolve().parents[2] / "shared"))
 
 
@@ -82,3 +86,27 @@ def style_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = build_transform_network("johnson", **arguments)
     save_style(path, network, StyleInfo(name="tiny", architecture="johnson", arguments=arguments))
     return path
+
+
+def do_without(what: str) -> NoReturn:
+    """Skip a test of a web page; with FST_BROWSER_TESTS=required, as in continuous integration, it fails instead."""
+    if os.environ.get("FST_BROWSER_TESTS") == "required":
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium with a camera and a microphone that are simulated."""
+    try:
+        from playwright.sync_api import Error, sync_playwright
+    except ImportError:
+        do_without("the extra `browser` is not installed")
+    with sync_playwright() as playwright:
+        found = next(filter(None, map(shutil.which, _BROWSERS)), None)
+        try:
+            chromium = playwright.chromium.launch(executable_path=found, args=_FLAGS)
+        except Error as error:
+            do_without(f"no browser can be started: {str(error).splitlines()[0]}")
+        yield chromium
+        chromium.close()

@@ -203,8 +203,8 @@ def _imagenet_state(architecture: str) -> dict[str, Tensor]:
         return torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
     except Exception as error:
         raise UserError(
-            f"no ImageNet weights of {architecture} ({one_line(error, 60)}): loss_network=compact trains without them, "
-            f"loss_network.weights=FILE names yours, or put {url} into {folder}"
+            f"no ImageNet weights of {architecture} ({one_line(error, 60)}): loss_network=compact (fst "
+            f"compare: judge=compact) needs none, loss_network.weights=FILE names yours, or put {url} into {folder}"
         ) from error
 
 

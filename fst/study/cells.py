@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from fst.errors import UserError
 from fst.hydra_app import check_config, config_error
 from fst.networks.transform import LEAST_SIDE
+from fst.networks.vgg import layer_table
 from fst.overrides import quote, search_path
 from fst.schemas import TRAIN, Application, StyleImage
 from fst.study.claims import CLAIMS
@@ -88,6 +89,7 @@ class Compare:
     steps: Count
     train_steps: Count
     photos: Photos | None
+    judge: Literal["vgg19", "compact"]
     weights: JudgeWeights
     layer_sets: list[Text] | None
     config_dir: str | None
@@ -98,6 +100,11 @@ class Compare:
 
 
 COMPARE = Application("compare", Compare, "fst compare study=recipes content=PHOTO style.image=PAINTING")
+
+
+def judge_layers(judge: str) -> list[str]:
+    """The layers at which the network `judge` measures all pictures: its ReLUs, by depth."""
+    return [layer.name for layer in layer_table(judge) if layer.kind == "relu"]
 
 
 def cells_of(config: DictConfig) -> list[Cell]:
@@ -145,7 +152,8 @@ def check_cell(config: DictConfig, cell: Cell) -> None:
 
 def slow_config(config: DictConfig, cell: Cell) -> DictConfig:
     """The configuration of `fst optimize` for a cell. A fast cell's picture is measured with the loss in it."""
-    groups = {"layers": cell.layers, "loss_network": cell.network}
+    compact = "compact" if config.judge == "compact" else None  # then a cell needs no VGG, unless it names one
+    groups = {"layers": cell.layers, "loss_network": cell.network or compact}
     overrides = [f"{group}={choice}" for group, choice in groups.items() if choice is not None]
     composed = compose("optimize", [*overrides, "logger=none", *_search(config)])
     with open_dict(composed):
@@ -213,7 +221,9 @@ def study_folder(config: DictConfig) -> Path:
 
 
 def _place(config: DictConfig, kind: str, cell: Cell, *configs: DictConfig) -> Path:
-    digest = hashlib.sha256("".join(OmegaConf.to_yaml(part, resolve=False) for part in configs).encode())
+    texts = [OmegaConf.to_yaml(part, resolve=False) for part in configs]
+    judge = "" if config.judge == "vgg19" else config.judge  # the errors are kept there
+    digest = hashlib.sha256("".join([*texts, judge]).encode())
     return study_folder(config) / kind / f"{re.sub(r'[^a-zA-Z0-9.-]+', '_', cell.name)}-{digest.hexdigest()[:8]}"
 
 

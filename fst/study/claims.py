@@ -112,6 +112,29 @@ def networks_rank_sets_alike(done: Results) -> str:
     )
 
 
+def best_set_and_its_price(done: Results) -> str:
+    """The layer set with the lowest mean style error, and what it costs in content error and time."""
+    if len(done) < 2:
+        raise LookupError
+    by_style = sorted(done, key=lambda result: _mean(result, "style"))
+    best = by_style[0]
+    nearest = min(done, key=lambda result: _mean(result, "content"))
+    quickest = min(done, key=lambda result: result["seconds"])
+    content, least = _mean(best, "content"), _mean(nearest, "content")
+    errors = _list(by_style, lambda result: _mean(result, "style"))
+    said = f"For this painting: {_name(best)}, with the lowest mean style error over all layers ({errors})."
+    if nearest is best:
+        said += f" It also has the lowest content error, {content:.3f}."
+    else:
+        said += (
+            f" The price: its content error is {content:.3f}, {content / max(least, 1e-9):.2f} times the lowest, "
+            f"{least:.3f} ({_name(nearest)})."
+        )
+    if quickest is not best:
+        said += f" It took {best['seconds']:.0f} s, the quickest {quickest['seconds']:.0f} s ({_name(quickest)})."
+    return said
+
+
 CLAIMS: dict[str, Callable[[Results], str]] = {
     check.__name__: check
     for check in (
@@ -121,6 +144,7 @@ CLAIMS: dict[str, Callable[[Results], str]] = {
         photo_start_is_lower,
         all_convolutions_lower_style_error,
         networks_rank_sets_alike,
+        best_set_and_its_price,
     )
 }
 
@@ -166,7 +190,7 @@ def _set(result: Result) -> str:
 
 
 def _mean(result: Result, term: str) -> float:
-    """Mean error over all layers of VGG19."""
+    """Mean error over all layers of the judge."""
     errors = list(result["errors"][term].values())
     return sum(errors) / len(errors)
 

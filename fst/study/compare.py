@@ -1,5 +1,5 @@
 """`fst compare`: layer sets side by side on one page. Each cell of a study is one picture; all are measured alike, by
-their relative errors at each layer of VGG19."""
+their relative errors at each layer of VGG19, or of the bundled compact network."""
 
 import dataclasses
 import json
@@ -20,7 +20,7 @@ from fst.files import write_atomically
 from fst.hardware import pick_device
 from fst.hydra_app import check_config, compose_config, composing, launch, read_arguments, show_configuration
 from fst.images import read_tensor
-from fst.networks.vgg import LossNetwork, layer_table
+from fst.networks.vgg import LossNetwork
 from fst.overrides import quote
 from fst.perceptual import LossWeights, PerceptualLoss
 from fst.signals import Interrupted
@@ -32,6 +32,7 @@ from fst.study.cells import (
     cells_of,
     check_cell,
     fast_overrides,
+    judge_layers,
     slow_config,
     study_folder,
     style_folder,
@@ -42,8 +43,6 @@ from fst.sweep import Outcome
 from fst.training.module import build_loss, read_style_image
 
 log = logging.getLogger(__name__)
-
-JUDGE = "vgg19"  # the loss network that measures all pictures
 
 
 def run_cell(config: DictConfig, cell: Cell) -> str:
@@ -107,10 +106,10 @@ def _seconds(folder: Path) -> float:
 
 @torch.no_grad()
 def measure(config: DictConfig, picture: torch.Tensor) -> dict[str, dict[str, float]]:
-    """Relative content and style errors of a `(1, 3, H, W)` picture at each ReLU of VGG19, by layer; no content errors
-    if it is not of the content image's size."""
-    layers = {layer.name: 1.0 for layer in layer_table(JUDGE) if layer.kind == "relu"}
-    network = LossNetwork(JUDGE, layers, config.weights[JUDGE])
+    """Relative content and style errors of a `(1, 3, H, W)` picture at each ReLU of the judge, by layer; no content
+    errors if it is not of the content image's size."""
+    layers = dict.fromkeys(judge_layers(config.judge), 1.0)
+    network = LossNetwork(config.judge, layers, config.weights.get(config.judge, "bundled"))
     device = pick_device(config.device)
     photo = read_tensor(Path(config.content), config.size)
     loss = PerceptualLoss(network, read_style_image(config), layers, layers, LossWeights()).to(device)

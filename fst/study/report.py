@@ -14,6 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from fst.files import write_atomically
 from fst.images import read_tensor
 from fst.resources import find_style_image
+from fst.study.cells import judge_layers
 from fst.study.claims import Result, Results, verdict
 
 _RANGE = (0.003, 3.0)  # relative errors from the darkest to the lightest colour of the heat map
@@ -48,6 +49,9 @@ def write_report(config: DictConfig, results: Results, folder: Path) -> Path:
         size=config.size,
         steps=config.steps,
         train_steps=config.train_steps,
+        judge="the compact network" if config.judge == "compact" else config.judge.upper(),
+        compact=config.judge == "compact",
+        layers=len(judge_layers(config.judge)),
     )
     write_atomically(folder / f"{name}.html", page.encode())
     return folder / f"{name}.html"
@@ -55,7 +59,7 @@ def write_report(config: DictConfig, results: Results, folder: Path) -> Path:
 
 def write_events(results: Results, folder: Path) -> None:
     """A TensorBoard run for each cell: its picture, objective and seconds, and its relative errors as curves over the
-    layers of VGG19, from step 1 (relu1_1) to 16 (relu5_4)."""
+    layers of the judge, from step 1 (relu1_1) on."""
     shutil.rmtree(folder, ignore_errors=True)
     for result in results:
         if "failed" in result:
@@ -72,7 +76,7 @@ def write_events(results: Results, folder: Path) -> None:
 def show(result: Result) -> dict[str, Any]:
     """A cell's values for the template."""
     cell = result["cell"]
-    said = {"name": cell["name"], "failed": result.get("failed"), "fast": cell["method"] == "fast"}
+    said = {"name": cell["name"], "failed": result.get("failed"), "fast": cell["method"] == "fast", "heat": {}}
     if said["failed"]:
         return said
     layers = result["config"]["layers"]

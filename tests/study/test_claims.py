@@ -12,8 +12,9 @@ from fst.study.claims import CLAIMS, verdict
 def cell(name: str, style: float = 0.1, content: float = 0.1, loss: float = 1.0, **more: Any) -> dict:
     errors = {"style": {"relu1_1": style}, "content": {"relu1_1": content}}
     network = {"loss_network": {"architecture": more.pop("network", "vgg19")}}
+    seconds = more.pop("seconds", 1.0)
     known = {"name": name, "role": None, "layers": name, "reduction": None}
-    return {"cell": known | more, "errors": errors, "terms": {"loss": loss}, "config": network}
+    return {"cell": known | more, "errors": errors, "terms": {"loss": loss}, "config": network, "seconds": seconds}
 
 
 FAILED = {"cell": {"name": "x"}, "failed": "y"}
@@ -86,7 +87,18 @@ def test_networks_are_compared_with_the_slow_method_set_by_set() -> None:
     assert "shallow on vgg19 (0.300) among the networks, deep on vgg19 (0.100) by the slow" in said
 
 
-def test_every_study_but_ones_own_list_has_a_claim() -> None:
+def test_the_best_set_for_a_painting_and_its_price() -> None:
+    cells = [cell("few", 0.3, 0.1), cell("many", 0.1, 0.4, seconds=3.0), cell("some", 0.2, 0.2, seconds=2.0)]
+    said = verdict("best_set_and_its_price", cells)
+    assert said.startswith("For this painting: many, with the lowest mean style error")
+    assert "many 0.100, some 0.200, few 0.300" in said
+    assert "The price: its content error is 0.400, 4.00 times the lowest, 0.100 (few)." in said
+    assert said.endswith("It took 3 s, the quickest 1 s (few).")
+    free = verdict("best_set_and_its_price", [cell("a", 0.1, 0.1), cell("b", 0.2, 0.2, seconds=2.0)])
+    assert free.endswith("It also has the lowest content error, 0.100.")
+
+
+def test_every_study_has_a_claim() -> None:
     studies = {path.stem: OmegaConf.load(path) for path in (resource_folder("conf") / "study").glob("*.yaml")}
-    assert {study.get("claim") for study in studies.values()} == {None, *CLAIMS}
-    assert verdict(studies["mine"].get("claim"), recipes(0.2, 0.1)) == ""
+    assert {study.get("claim") for study in studies.values()} == {*CLAIMS}
+    assert verdict(None, recipes(0.2, 0.1)) == ""

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
@@ -49,8 +50,56 @@ def test_every_study_runs_and_its_page_holds_every_cell(study: str, small: list[
     assert all(len(result["errors"]["style"]) == 16 for result in document["cells"])
     assert document["verdict"]
     page = Path("outputs/compare", study, f"{study}.html").read_text()
-    assert page.count("<figure>") == len(cells) + 2
+    assert page.count("</figure>") == len(cells) + 2
     assert not re.search(r'(src|href)="(?!data:)', page), "everything is in the one file"
+
+
+def test_the_compact_network_is_the_judge_where_there_is_no_vgg(
+    small: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(architecture: str) -> None:
+        raise UserError(f"no {architecture}")
+
+    monkeypatch.setattr("fst.networks.vgg._imagenet_state", unreachable)
+    no_vgg = [option for option in small if not option.startswith("weights.")]
+    with pytest.raises(RunError, match="2 of 2 cells failed; johnson: no vgg19"):
+        main(["layers=johnson,shallow", *no_vgg])
+    main(["layers=johnson,shallow", "judge=compact", *no_vgg])
+    document = numbers("mine")
+    assert all(len(result["errors"]["style"]) == 12 for result in document["cells"])
+    assert {result["config"]["loss_network"]["weights"] for result in document["cells"]} == {"bundled"}
+    page = Path(ROOT, "mine/mine.html").read_text()
+    assert "each ReLU of the compact network" in page
+    assert "Its errors are not those of VGG19" in page
+    main(["layers=johnson,shallow", *small])
+    assert all(len(result["errors"]["style"]) == 16 for result in numbers("mine")["cells"]), "measured anew"
+    assert "compact network" not in Path(ROOT, "mine/mine.html").read_text()
+    with pytest.raises(UserError, match=r"cell gatys: layers.style: compact has no layer conv5_1"):
+        main(["layers=gatys", "judge=compact", *no_vgg])
+
+
+def test_the_page_sorts_opens_pictures_large_and_names_its_bars(small: list[str], browser: Any) -> None:
+    main(["layers=johnson,gatys,shallow", *small])
+    cells = numbers("mine")["cells"]
+    page = browser.new_context(has_touch=True).new_page()
+    page.goto(Path(ROOT, "mine/mine.html").resolve().as_uri())
+    names = page.locator("#cells b")
+    for term in ("style", "content"):
+        page.select_option("#order", term)
+        lowest_first = sorted(cells, key=lambda cell: sum(cell["errors"][term].values()))
+        assert names.all_inner_texts() == [cell["cell"]["name"] for cell in lowest_first]
+    page.select_option("#order", "")
+    assert names.all_inner_texts() == ["johnson", "gatys", "shallow"]
+    assert page.locator("#cells output").first.inner_text() == "relu1_1 to relu5_4"
+    page.locator("#cells .heat i").nth(3).tap()
+    value = cells[0]["errors"]["style"]["relu2_2"]
+    assert page.locator("#cells output").first.inner_text() == f"relu2_2: {value:.3g}"
+    page.locator("#cells .open").nth(1).click()
+    assert page.locator("dialog p").inner_text() == "gatys"
+    assert page.locator("dialog img").bounding_box()["width"] > 1000
+    page.locator("dialog img").click()
+    assert not page.locator("dialog").is_visible()
+    page.close()
 
 
 def test_tensorboard_has_the_same_summary(small: list[str]) -> None:

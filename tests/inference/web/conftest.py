@@ -1,5 +1,4 @@
-"""A browser, and the runtime from npm. Tests that need them are skipped where they cannot be had; with the environment
-variable FST_BROWSER_TESTS=required they fail instead, so that continuous integration cannot pass without them."""
+"""The runtime of the page, from npm, and small styles; the browser is in tests/conftest.py."""
 
 import os
 import shutil
@@ -9,7 +8,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
 
 import platformdirs
 import pytest
@@ -20,15 +18,7 @@ from fst.inference.web.server import SiteServer
 from fst.networks.transform import build_transform_network
 from fst.style_file import save_style
 from fst.style_info import StyleInfo
-
-_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-_FLAGS = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--no-sandbox"]
-
-
-def do_without(what: str) -> NoReturn:
-    if os.environ.get("FST_BROWSER_TESTS") == "required":
-        pytest.fail(what)
-    pytest.skip(what)
+from tests.conftest import do_without
 
 
 @pytest.fixture(scope="session")
@@ -47,23 +37,6 @@ def runtime() -> Path:
             shutil.move(next(Path(folder).glob("*.tgz")), beside)
             beside.replace(kept)  # other workers may do the same
     return kept
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """Chromium with a camera and a microphone that are simulated."""
-    try:
-        from playwright.sync_api import Error, sync_playwright
-    except ImportError:
-        do_without("the extra `browser` is not installed")
-    with sync_playwright() as playwright:
-        found = next(filter(None, map(shutil.which, _BROWSERS)), None)
-        try:
-            chromium = playwright.chromium.launch(executable_path=found, args=_FLAGS)
-        except Error as error:
-            do_without(f"no browser can be started: {str(error).splitlines()[0]}")
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="session")
