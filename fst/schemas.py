@@ -62,6 +62,7 @@ class Layers:
 
     content: dict[str, Weight]
     style: dict[str, Weight]
+    source: Text = ""
 
 
 @dataclass

@@ -225,7 +225,7 @@ def _write_style(
         name=config.name,
         architecture=model.pop("_target_", None) or model.pop("architecture"),
         arguments=model,
-        layers={"content": plain["layers"]["content"], "style": plain["layers"]["style"]},
+        layers=plain["layers"],
         loss=plain["loss"],
         loss_network=network | {"weights": Path(network["weights"]).name},  # the folder is private
         init_from=Path(start.removeprefix(BUNDLED)).stem if start else "",
