@@ -279,7 +279,8 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     files |= {f"{key}.weights": Path(config[key].weights) for key in ("loss_network", "judge")}
     known = {key: fingerprint(path) for key, path in files.items() if path.is_file()}
     known["photos"] = photos_fingerprint(config.photos, photo_files(config))
-    return flat_settings(plain, _MAY_DIFFER) | known
+    seeded = config.method == "fast"  # networks start from random weights, the slow method from the photos
+    return flat_settings(plain, tuple(key for key in _MAY_DIFFER if not (seeded and key == "seed"))) | known
 
 
 def main(arguments: list[str]) -> None:
