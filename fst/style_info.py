@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import msgspec
 from safetensors import SafetensorError
@@ -45,6 +45,7 @@ class Loss(TypedDict):
     convention: Literal["relative", "johnson", "gatys"]
     reduction: Literal["mean", "sum"]
     weights: dict[Literal["content", "style", "tv", "range", "grid", "temporal"], _Number]
+    terms: NotRequired[dict[str, dict[str, Any]]]
 
 
 class _BuiltIn(TypedDict):
