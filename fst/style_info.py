@@ -46,6 +46,7 @@ class Loss(TypedDict):
     convention: Literal["relative", "johnson", "gatys"]
     reduction: Literal["mean", "sum"]
     weights: dict[Literal["content", "style", "tv", "range", "grid", "temporal"], _Number]
+    terms: NotRequired[dict[str, dict[str, Any]]]
 
 
 class _BuiltIn(TypedDict):

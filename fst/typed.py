@@ -118,6 +118,11 @@ def _check_key(config: DictConfig, name: str, hint: Any, path: str, unused: froz
             if not isinstance(row, DictConfig):
                 raise UserError(f"{path}[{number}]={show(row)}: it can be {expected(get_args(hint)[0])}")
             check(row, get_args(hint)[0], f"{path}[{number}].")
+    elif get_origin(hint) is dict and dataclasses.is_dataclass(get_args(hint)[1]) and isinstance(value, DictConfig):
+        for inner in map(str, value):
+            if not isinstance(value[inner], DictConfig):
+                raise UserError(f"{path}.{inner}={show(value[inner])}: it can be {expected(get_args(hint)[1])}")
+            check(value[inner], get_args(hint)[1], f"{path}.{inner}.")
     elif get_origin(hint) is dict and isinstance(value, DictConfig):
         for inner, entry in plain.items():
             _check_value(entry, get_args(hint)[1], f"{path}.{inner}")

@@ -219,6 +219,8 @@ def _write_style(
     steps = module.trainer.global_step
     plain: Any = OmegaConf.to_container(config, resolve=True)
     model, start = plain["model"], plain["init_from"]
+    if not plain["loss"]["terms"]:
+        del plain["loss"]["terms"]  # as in styles that are older than terms of one's own
     network = plain["loss_network"]
     history = record.history(steps)
     info = StyleInfo(
