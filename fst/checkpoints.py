@@ -142,11 +142,14 @@ def flat_settings(config: Mapping[str, Any], free: tuple[str, ...]) -> dict[str,
     return found
 
 
-def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any], instead: str) -> None:
+def refuse_changes(
+    path: Path, before: Mapping[str, Any], now: Mapping[str, Any], instead: str, key: str = "ckpt_path="
+) -> None:
     """Refuse to resume a checkpoint with other settings than it was made with.
 
     Args:
         instead: for the message: how to continue with other settings.
+        key: for the message: what the path was given by.
 
     Raises:
         UserError: they differ; names the keys and both values.
@@ -158,7 +161,7 @@ def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]
     ]
     if changes:
         rest = f"; and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
-        raise UserError(f"ckpt_path={path}: made with other settings: {'; '.join(changes[:_SHOWN])}{rest}; {instead}")
+        raise UserError(f"{key}{path}: made with other settings: {'; '.join(changes[:_SHOWN])}{rest}; {instead}")
 
 
 def _shown(settings: Mapping[str, Any], key: str) -> str:

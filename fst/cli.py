@@ -13,12 +13,12 @@ from fst.commands import bench, evaluate, export, import_, styles, stylize, web
 from fst.errors import UserError, find_cause, one_line
 from fst.signals import Interrupted
 
-_HYDRA = ("train", "optimize", "compare")
+_HYDRA = ("train", "optimize", "compare", "search")
 _WITH_FLAGS = (stylize, web, styles, import_, evaluate, export, bench)
 _COMMANDS = (*_HYDRA, *(command.__name__.rpartition(".")[2].rstrip("_") for command in _WITH_FLAGS))
 _EPILOG = """
-train, optimize and compare are Hydra applications: fst train --help lists their keys, fst train … --cfg job prints the
-configuration, and eval "$(fst -sc install=bash)" makes the shell complete keys and values.
+train, optimize, compare and search are Hydra applications: fst train --help lists their keys, fst train … --cfg job
+prints the configuration, and eval "$(fst -sc install=bash)" makes the shell complete keys and values.
 --debug shows the whole traceback of an error.
 """
 
@@ -99,8 +99,10 @@ def _hydra_application(command: str, *arguments: str) -> int:
         from fst.training.train import main as run
     elif command == "optimize":
         from fst.study.optimize import main as run
-    else:
+    elif command == "compare":
         from fst.study.compare import main as run
+    else:
+        from fst.study.search import main as run
     run(list(arguments))
     return 0
 
@@ -113,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("train", help="train a style: fst train style.image=PAINTING data.root=PHOTOS")
     commands.add_parser("optimize", help="the slow method: fst optimize content=PHOTO style.image=PAINTING")
     commands.add_parser("compare", help="layer sets side by side: fst compare study=recipes content=… style.image=…")
+    commands.add_parser("search", help="find layers and weights: fst search style.image=PAINTING photos=FOLDER")
     for command in _WITH_FLAGS:
         command.add(commands)
     return parser

@@ -1,5 +1,5 @@
-"""The help of `fst train`, `optimize` and `compare`: the purpose, the choices of each group, and each key with its
-comment, all read from the YAML files in `conf`."""
+"""The help of `fst train`, `optimize`, `compare` and `search`: the purpose, the choices of each group, and each key
+with its comment, all read from the YAML files in `conf`."""
 
 import re
 import textwrap

@@ -1,6 +1,6 @@
 """The perceptual loss (Johnson et al. 2016): content, style and total-variation terms over named layers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -130,6 +130,23 @@ def temporal_term(stylized_moved: Tensor, moved_stylized: Tensor, visible: Tenso
     return (squared * visible).sum() / visible.sum().clamp_min(1)
 
 
+class ContentTargets(NamedTuple):
+    """What the content term and your own terms compare with: the content images, and their features by layer."""
+
+    images: Tensor
+    features: Mapping[str, Tensor]
+
+
+# A term of the loss: a scalar, from the stylized pictures and the content images, both (B, 3, H, W), and the features
+# of both by layer: of the stylized pictures at all layers of the loss, of the content images at the content layers.
+Term = Callable[[Tensor, Tensor, Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
+_PICTURE_TERMS: dict[str, Term] = {
+    "tv": lambda stylized, *_: total_variation(stylized),
+    "range": lambda stylized, *_: range_excess(stylized),
+    "grid": lambda stylized, *_: grid_excess(stylized),
+}
+
+
 class LossWeights(NamedTuple):
     """Weights of the terms in the sum that is minimised."""
 
@@ -156,9 +173,10 @@ class PerceptualLoss(nn.Module):
         convention: `relative`, `johnson` or `gatys`; see `content_term` and `style_term`.
         reduction: over the layers of a term: weighted `mean`, so that a set's weight does not grow with its
             size, or weighted `sum`.
+        own_terms: more terms by name, each with its weight.
 
     Raises:
-        UserError: unknown convention or reduction, or a negative weight.
+        UserError: unknown convention or reduction, a negative weight, or a term of one's own named like another.
     """
 
     def __init__(
@@ -170,6 +188,7 @@ class PerceptualLoss(nn.Module):
         weights: LossWeights = TRAINING_WEIGHTS,
         convention: str = "relative",
         reduction: str = "mean",
+        own_terms: Mapping[str, tuple[float, Term]] | None = None,
     ) -> None:
         super().__init__()
         for key, value, choices in (("convention", convention, CONVENTIONS), ("reduction", reduction, REDUCTIONS)):
@@ -179,29 +198,33 @@ class PerceptualLoss(nn.Module):
         self.weights, self.convention = weights, convention
         self.content_layers = _layer_weights("content", content_layers, reduction)
         self.style_layers = _layer_weights("style", style_layers, reduction)
-        if min(weights) < 0:
-            raise UserError(f"loss weights must not be negative: {weights._asdict()}")
+        self._terms = {**_PICTURE_TERMS, **{name: term for name, (_, term) in (own_terms or {}).items()}}
+        self._weight_of = {**weights._asdict(), **{name: weight for name, (weight, _) in (own_terms or {}).items()}}
+        if min(self._weight_of.values()) < 0:
+            raise UserError(f"loss weights must not be negative: {self._weight_of}")
+        if taken := {"loss", *weights._fields} & {*(own_terms or {})}:
+            raise UserError(f"loss.terms: {', '.join(sorted(taken))} is the name of a term of fst; take another")
         with torch.no_grad():
             for layer, features in loss_network(style_image, self.style_layers).items():
                 self.register_buffer(f"_style_{layer}", gram_matrix(features), persistent=False)
 
     @torch.no_grad()
-    def content_targets(self, content: Tensor) -> dict[str, Tensor]:
-        """Features of the content images at the content layers, without gradients."""
-        return self.loss_network(content, self.content_layers)
+    def content_targets(self, content: Tensor) -> ContentTargets:
+        """The content images and their features at the content layers, without gradients."""
+        return ContentTargets(content, self.loss_network(content, self.content_layers))
 
-    def forward(self, stylized: Tensor, content_targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """All terms by name, each a scalar: `loss` (what is minimised), `content`, `style`, `tv`, `range`, `grid`, and
-        `content/LAYER` and `style/LAYER`. All but `loss` are given before the term's weight.
+    def forward(self, stylized: Tensor, targets: ContentTargets) -> dict[str, Tensor]:
+        """All terms by name, each a scalar: `loss` (what is minimised), `content`, `style`, `tv`, `range`, `grid`,
+        one's own, and `content/LAYER` and `style/LAYER`. All but `loss` are given before the term's weight.
 
         Raises:
             UserError: the targets are not those of `content_targets`, or of pictures of another size.
         """
         features = self.loss_network(stylized, {*self.content_layers, *self.style_layers})
-        _check_targets({layer: features[layer] for layer in self.content_layers}, content_targets)
+        _check_targets({layer: features[layer] for layer in self.content_layers}, targets)
         with torch.autocast(stylized.device.type, enabled=False):
             by_layer = {
-                f"content/{layer}": content_term(features[layer], content_targets[layer], self.convention)
+                f"content/{layer}": content_term(features[layer], targets.features[layer], self.convention)
                 for layer in self.content_layers
             } | {
                 f"style/{layer}": style_term(
@@ -213,21 +236,20 @@ class PerceptualLoss(nn.Module):
             terms = {
                 "content": sum((w * by_layer[f"content/{layer}"] for layer, w in self.content_layers.items()), zero),
                 "style": sum((w * by_layer[f"style/{layer}"] for layer, w in self.style_layers.items()), zero),
-                "tv": total_variation(stylized),
-                "range": range_excess(stylized),
-                "grid": grid_excess(stylized),
             }
-            weights = self.weights._asdict()
-            loss = sum((weights[name] * term for name, term in terms.items() if weights[name]), zero)
+            for name, term in self._terms.items():
+                terms[name] = term(stylized, targets.images, features, targets.features)
+            weight = self._weight_of
+            loss = sum((weight[name] * value for name, value in terms.items() if weight[name]), zero)
         return {"loss": loss, **terms, **by_layer}
 
 
-def _check_targets(features: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> None:
+def _check_targets(features: Mapping[str, Tensor], targets: ContentTargets) -> None:
     """Refuse targets for the content term that do not fit the stylized pictures' features."""
-    if not isinstance(targets, Mapping) or features.keys() - targets.keys():
+    if not isinstance(targets, ContentTargets) or features.keys() - targets.features.keys():
         raise UserError("the targets must be what content_targets(PICTURES) of the same PerceptualLoss returns")
     for layer, found in features.items():
-        target = targets[layer]
+        target = targets.features[layer]
         if target.shape[1:] != found.shape[1:] or len(target) not in (1, len(found)):
             raise UserError(
                 f"the targets do not fit the stylized pictures: at {layer} they are {tuple(target.shape)}, and "

@@ -62,6 +62,7 @@ class Layers:
 
     content: dict[str, Weight]
     style: dict[str, Weight]
+    source: Text = ""
 
 
 @dataclass
@@ -75,12 +76,20 @@ class TermWeights:
 
 
 @dataclass
+class OwnTerm(Open):
+    """A user's own loss term; see `fst.perceptual.Term`."""
+
+    weight: Weight
+
+
+@dataclass
 class Loss:
     """conf/loss"""
 
     convention: Annotated[str, one_of(CONVENTIONS)]
     reduction: Reduction
     weights: TermWeights
+    terms: dict[str, OwnTerm]
 
 
 @dataclass

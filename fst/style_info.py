@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import msgspec
 from safetensors import SafetensorError
@@ -33,10 +33,11 @@ _Count = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
 
 
 class Layers(TypedDict):
-    """Names of layers and what each counts."""
+    """Names of layers and what each counts; where the set came from, if its file says it."""
 
     content: dict[str, _Number]
     style: dict[str, _Number]
+    source: NotRequired[str]
 
 
 class Loss(TypedDict):
@@ -45,6 +46,7 @@ class Loss(TypedDict):
     convention: Literal["relative", "johnson", "gatys"]
     reduction: Literal["mean", "sum"]
     weights: dict[Literal["content", "style", "tv", "range", "grid", "temporal"], _Number]
+    terms: NotRequired[dict[str, dict[str, Any]]]
 
 
 class _BuiltIn(TypedDict):

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from omegaconf import DictConfig
 from torch.utils.tensorboard import SummaryWriter
 
@@ -29,14 +29,11 @@ def write_report(config: DictConfig, results: Results, folder: Path) -> Path:
     Returns:
         The page's path.
     """
-    environment = Environment(
-        loader=PackageLoader("fst.study", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     name = config.name
     document = {"study": name, "verdict": verdict(config.study.get("claim"), results), "cells": results}
     write_atomically(folder / f"{name}.json", json.dumps(document, indent=1).encode())
     write_events(results, folder / "tensorboard")
-    page = environment.get_template("report.html").render(
+    page = template("report.html").render(
         title=config.study.title,
         expect=config.study.expect,
         verdict=document["verdict"],
@@ -97,6 +94,12 @@ def show(result: Result) -> dict[str, Any]:
     }
 
 
+def template(name: str) -> Template:
+    """A page of this folder, to be rendered."""
+    loader = PackageLoader("fst.study", ".")
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True).get_template(name)
+
+
 def inline(path: str | Path) -> str:
     """A picture file as a data URL."""
     path = Path(path).expanduser()
@@ -104,8 +107,8 @@ def inline(path: str | Path) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def colour(error: float) -> str:
-    """A CSS colour for a relative error: dark blue for small ones, green, then yellow for large ones (log scale)."""
-    low, high = (math.log(bound) for bound in _RANGE)
+def colour(error: float, smallest: float = _RANGE[0], largest: float = _RANGE[1]) -> str:
+    """A CSS colour for an error: dark blue for small ones, green, then yellow for large ones (log scale)."""
+    low, high = math.log(max(smallest, 1e-9)), math.log(max(largest, smallest * 1.001, 2e-9))
     share = min(1.0, max(0.0, (math.log(max(error, 1e-9)) - low) / (high - low)))
     return f"hsl({250 - 195 * share:.0f} 55% {22 + 53 * share:.0f}%)"

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from omegaconf import DictConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -16,7 +17,7 @@ from fst.images import from_uint8, read_tensor
 from fst.motion import random_motion
 from fst.networks.transform import TransformNetwork
 from fst.networks.vgg import LossNetwork
-from fst.perceptual import LossWeights, PerceptualLoss, temporal_term
+from fst.perceptual import LossWeights, PerceptualLoss, Term, temporal_term
 from fst.resources import find_style_image
 
 _MOST_NOISE = 4 / 255  # standard deviation, of the moved photos: twice what a camera sensor has in good light
@@ -142,4 +143,11 @@ def build_loss(config: DictConfig, style_image: Tensor) -> PerceptualLoss:
         LossWeights(**config.loss.weights),
         config.loss.convention,
         config.loss.reduction,
+        {str(name): _own_term(term) for name, term in config.loss.terms.items()},
     )
+
+
+def _own_term(config: DictConfig) -> tuple[float, Term]:
+    """The weight and the function; other keys are arguments of the function."""
+    function = OmegaConf.masked_copy(config, [str(key) for key in config if key != "weight"])
+    return config.weight, instantiate(function, _partial_=True)

@@ -242,13 +242,15 @@ def _write_style(
     steps = module.trainer.global_step
     plain: Any = OmegaConf.to_container(config, resolve=True)
     model, start = plain["model"], plain["init_from"]
+    if not plain["loss"]["terms"]:
+        del plain["loss"]["terms"]  # as in styles that are older than terms of one's own
     network = plain["loss_network"]
     history = record.history(steps)
     info = StyleInfo(
         name=config.name,
         architecture=model.pop("_target_", None) or model.pop("architecture"),
         arguments=model,
-        layers={"content": plain["layers"]["content"], "style": plain["layers"]["style"]},
+        layers=plain["layers"],
         loss=plain["loss"],
         loss_network=network | {"weights": Path(network["weights"]).name},  # the folder is private
         init_from=Path(start.removeprefix(BUNDLED)).stem if start else "",

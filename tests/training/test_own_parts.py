@@ -94,3 +94,27 @@ def test_photos_of_ones_own(small: list[str]) -> None:
     head, *rows = (path.parent / "curves/version_0/metrics.csv").read_text().splitlines()
     assert {"train/loss", "val/loss", "val/style/relu2_2"} <= set(head.split(","))
     assert len(rows) >= 2
+
+
+def test_a_loss_term_of_ones_own(small: list[str], photos: Path) -> None:
+    own = ["model.width=4", "model.blocks=1", "+loss.terms.edges._target_=tests.example.terms.edges"]
+    command = ["train", *small, *folder(photos), *own, "trainer.max_steps=12", "optimizer.algorithm.lr=0.01"]
+    scores = {}
+    for weight in (0, 1000):
+        assert main([*command, f"+loss.terms.edges.weight={weight}", f"name=w{weight}"]) == 0
+        (path,) = Path(f"outputs/w{weight}").glob("*/*.safetensors")
+        scores[weight] = read_info(path).scores
+    assert scores[0]["edges"] > 0, "it has its own curve"
+    assert scores[1000]["edges"] < scores[0]["edges"]
+    assert scores[1000]["loss"] > 1000 * scores[1000]["edges"]
+    for choices, named in {
+        ("+loss.terms.edges.weight=1", "+loss.terms.edges.depth=3"): "loss.terms.edges.depth=3: no such key of tests",
+        (): "loss.terms.edges.weight is missing",
+        ("+loss.terms.edges.weight=-1",): "loss.terms.edges.weight=-1: it can be",
+        ("+loss.terms.edges.weight=1", "+loss.terms.tv={_target_: tests.example.terms.edges, weight: 1}"): (
+            "loss.terms: tv is the name of a term of fst; take another"
+        ),
+    }.items():
+        outcome = run([*command, *choices])
+        assert outcome.status == 2, outcome.err
+        assert named in outcome.err

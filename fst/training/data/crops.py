@@ -47,7 +47,7 @@ class CropDataModule(pl.LightningDataModule):
     def setup(self, stage: str) -> None:
         if self._validation is None:
             images = itertools.islice(self.validation_images(), self.val_count)
-            if not (crops := [_centre_crop(image, self.size) for image in images]):
+            if not (crops := [centre_crop(image, self.size) for image in images]):
                 raise UserError("none of the validation pictures can be read (data.val_root, or the data without it)")
             self._validation = TensorDataset(torch.stack(crops))
 
@@ -103,7 +103,8 @@ def random_crop(image: Image, size: int, seed: Hashable) -> Tensor:
         return v2.functional.pil_to_tensor(augment(image)).permute(1, 2, 0)
 
 
-def _centre_crop(image: Image, size: int) -> Tensor:
+def centre_crop(image: Image, size: int) -> Tensor:
+    """The `(size, size, 3)` uint8 square from the middle of a picture, as high or wide as the picture."""
     crop = v2.functional.center_crop(v2.functional.resize(image, [size]), [size])
     return v2.functional.pil_to_tensor(crop).permute(1, 2, 0).contiguous()
 

@@ -1,0 +1,301 @@
+"""`fst search`: which layers and which weights suit a painting. Candidates are tried, scored by criteria that none of
+them minimises, and those to which no other is nearer in both style and content are shown."""
+
+import functools
+import itertools
+import logging
+import math
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from msgspec import Meta
+from omegaconf import DictConfig, OmegaConf
+from PIL.Image import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from fst.checkpoints import fingerprint, flat_settings
+from fst.errors import RunError, UserError, find_cause
+from fst.files import write_atomically
+from fst.hardware import fast_dtype, keep_large_blocks, pick_device
+from fst.hydra_app import check_jobs, launch, read_arguments, search_path, show_configuration
+from fst.images import from_uint8, read_tensor, to_pil
+from fst.inference.stylizer import Stylizer
+from fst.networks.transform import LEAST_SIDE
+from fst.networks.vgg import LossNetwork
+from fst.overrides import quote
+from fst.perceptual import LossWeights, PerceptualLoss
+from fst.pictures import flatten_alpha, read_image, require_images, write_image
+from fst.resources import find_style_image
+from fst.schemas import Application, Loss, Network
+from fst.signals import StopRequest
+from fst.study import fast
+from fst.study.criteria import Criteria, score_layers
+from fst.study.front import front_of, recommend
+from fst.study.gatys import Optimization
+from fst.study.search_report import Result, photos_file, picture_file, write_report
+from fst.study.space import Candidate, Space, describe, layer_set, named_candidates, usable
+from fst.study.trials import Trials
+from fst.sweep import Outcome
+from fst.training.data.crops import centre_crop
+from fst.training.data.folder import fingerprint as photos_fingerprint
+from fst.typed import one_of
+from fst.values import Count, Device, Name, Photos, Seed, StylePicture, Text
+
+log = logging.getLogger(__name__)
+
+METHODS = ("slow", "fast")
+SCORED_SCALES = (1.0, 1.5, 2.0)  # sizes of the painting that pictures are scored against: the same for all spaces
+# What may differ when a search goes on: it decides how many trials there are and which, but not their scores.
+_MAY_DIFFER = ("trials", "minutes", "sampler", "first", "name", "config_dir", "seed", "device")
+
+
+@dataclass
+class Painting:
+    image: StylePicture
+
+
+@dataclass
+class Search:
+    """conf/search.yaml"""
+
+    style: Painting
+    photos: Photos
+    count: Annotated[int, Meta(ge=1, le=64)]
+    size: Annotated[int, Meta(ge=2 * LEAST_SIDE, le=4096)]
+    method: Annotated[str, one_of(METHODS)]
+    steps: Count
+    train_steps: Count
+    trials: Count
+    minutes: Annotated[float, Meta(gt=0, le=1e6)] | None
+    sampler: Annotated[str, one_of(("tpe", "random"))]
+    first: list[Text]
+    loss_network: Network
+    loss: Loss
+    space: Space
+    judge: Network
+    name: Name
+    config_dir: str | None
+    seed: Seed
+    device: Device
+
+    @staticmethod
+    def rule(config: DictConfig) -> None:
+        usable(config.space, config.loss_network.architecture)
+        named_candidates(config)
+        photo_files(config)
+
+
+SEARCH = Application("search", Search, "fst search style.image=PAINTING photos=FOLDER")
+
+
+class Workbench:
+    """Makes and scores the pictures of candidates."""
+
+    def __init__(self, config: DictConfig, first: list[Candidate]) -> None:
+        self._config, self.device = config, pick_device(config.device)
+        space = usable(config.space, config.loss_network.architecture)
+        layers = {*space["content"], *space["style"]}
+        for candidate in first:
+            layers.update(candidate.content, candidate.style)
+        self._network = LossNetwork(layers=layers, **config.loss_network).to(self.device)
+        self._network.use_dtype(fast_dtype(self.device))
+        judge = LossNetwork(layers=score_layers(config.judge.architecture), **config.judge).to(self.device)
+        self.criteria = Criteria(judge, [self._style_image(scale) for scale in SCORED_SCALES])
+        squares = [centre_crop(flatten_alpha(read_image(path)), config.size) for path in photo_files(config)]
+        photos = from_uint8(torch.stack(squares)).to(self.device)
+        self.photos, self.others = photos[::2], photos[1::2]  # for the trials, and to check the result on
+        self.photo = self.criteria.score(self.photos, self.photos)  # the scores of photos as they are
+
+    def make(self, candidate: Candidate, photos: Tensor, folder: Path, request: StopRequest) -> Tensor:
+        """The candidate's pictures of `(B, 3, H, W)` photos.
+
+        Args:
+            folder: for the files of a network that is trained; a finished one is not trained again.
+            request: of a stop.
+
+        Raises:
+            KeyboardInterrupt: there is a request.
+            RunError: the loss became NaN, or the training failed.
+        """
+        if self._config.method == "fast":
+            style = fast.train(fast_overrides(self._config, candidate, folder), folder, folder / "train.log")
+            stylizer = Stylizer(style, str(self.device))
+            return torch.cat([stylizer(photo).clamp(0, 1) for photo in photos.split(1)])
+        weights = LossWeights(**(dict(self._config.loss.weights) | {"style": candidate.style_weight}))
+        loss = PerceptualLoss(
+            self._network,
+            self._style_image(candidate.style_scale),
+            candidate.content,
+            candidate.style,
+            weights,
+            self._config.loss.convention,
+            self._config.loss.reduction,
+        )
+        pictures = []
+        for photo in photos.split(1):  # one by one: on a CPU as fast as together, and L-BFGS needs fewer iterations
+            run = Optimization(loss, photo, photo)
+            for _ in itertools.islice(run, self._config.steps):
+                if request.signal:
+                    raise KeyboardInterrupt
+            pictures.append(run.pixels.detach())
+        return torch.cat(pictures)
+
+    @functools.cache  # noqa: B019 (one object for each search)
+    def _style_image(self, scale: float) -> Tensor:
+        size = round(scale * self._config.size)
+        return read_tensor(find_style_image(self._config.style.image), size).to(self.device)
+
+
+def side_by_side(pictures: Tensor) -> Image:
+    """`(B, 3, H, W)` pictures in one row."""
+    return to_pil(torch.cat(pictures.split(1), 3))
+
+
+def photo_files(config: DictConfig) -> list[Path]:
+    """Twice `count` photos, evenly spaced in the folder: those that `PhotoDataModule` never trains on.
+
+    Raises:
+        UserError: too few photos.
+    """
+    paths = require_images(config.photos, "photos=")
+    wanted = 2 * config.count
+    least = 10 * wanted if config.method == "fast" else wanted  # of fewer, the data module would hold out fewer
+    if len(paths) < least:
+        raise UserError(
+            f"photos={config.photos}: {len(paths)} photos; count={config.count}, method={config.method} need {least}"
+        )
+    return paths[:: len(paths) // wanted][:wanted]
+
+
+def fast_overrides(config: DictConfig, candidate: Candidate, folder: Path) -> list[str]:
+    """The arguments of `fst train` for a candidate, whose layer set is written into `folder`."""
+    network, loss = config.loss_network, config.loss
+    text = layer_set(candidate, network.architecture, f"fst search {config.name}")
+    write_atomically(folder / "layers" / "candidate.yaml", text.encode())
+    device, _, number = config.device.partition(":")
+    overrides = {
+        "experiment": "study",
+        "name": "candidate",
+        "layers": "candidate",
+        "loss_network": network.architecture,
+        "loss_network.weights": network.weights,
+        "loss_network.pooling": network.pooling,
+        "loss.convention": loss.convention,
+        "loss.reduction": loss.reduction,
+        "loss.weights.content": loss.weights.content,
+        "loss.weights.style": candidate.style_weight,
+        "loss.weights.tv": loss.weights.tv,
+        "style.image": config.style.image,
+        "style.size": round(candidate.style_scale * config.size),
+        "data": "folder",
+        "data.root": config.photos,
+        "data.size": config.size,
+        "data.val_count": 2 * config.count,
+        "trainer.max_steps": config.train_steps,
+        "trainer.accelerator": device,
+        "trainer.devices": [int(number)] if number else None,
+        "seed": config.seed,
+    }
+    quoted = {key: quote(value) if isinstance(value, str) else value for key, value in overrides.items()}
+    return [f"{key}={value}" for key, value in quoted.items() if value is not None] + [search_path(str(folder))]
+
+
+def search(config: DictConfig, folder: Path) -> str:
+    """Run the trials that are left, check the result on other photos, and write page, numbers and layer sets.
+
+    Returns:
+        The page's path, and the commands that train with the result.
+
+    Raises:
+        UserError: the folder holds a search with other settings.
+        RunError: all trials failed.
+        KeyboardInterrupt: stopped by a signal; what is done is kept, and its page is written.
+    """
+    keep_large_blocks()
+    first = named_candidates(config)
+    if left_out := [name for name in config.first if name not in {candidate.name for candidate in first}]:
+        log.info("%s has not all layers of %s", config.loss_network.architecture, ", ".join(left_out))
+    space = usable(config.space, config.loss_network.architecture)
+    trials = Trials(folder, _settings(config), space, first, config.sampler, config.seed)
+    workbench = Workbench(config, first)
+    write_image(side_by_side(workbench.photos), photos_file(folder))
+    try:
+        with StopRequest() as request:
+            _run(config, folder, trials, workbench, request)
+            _check(folder, trials, workbench, request)
+    finally:
+        tried = trials.all()
+        if front_of(tried):
+            text = write_report(config, Result(tried, trials.checks(), trials.importances(), workbench.photo), folder)
+    if not front_of(tried):
+        raise RunError(f"no trial is done; the first: {next((t.failed for t in tried), 'there was none')}")
+    return text
+
+
+def _run(config: DictConfig, folder: Path, trials: Trials, workbench: Workbench, request: StopRequest) -> None:
+    """Try candidates until there are enough, or the time is over."""
+    end = time.monotonic() + 60 * (config.minutes or math.inf)
+    done = len(trials.all())
+    with tqdm(total=max(done, config.trials), initial=done, unit="trial", dynamic_ncols=True) as bar:
+        while time.monotonic() < end and (claimed := trials.claim(config.trials)):
+            number, candidate = claimed
+            start = time.perf_counter()
+            try:
+                pictures = workbench.make(candidate, workbench.photos, folder / "trained" / f"{number:04}", request)
+                write_image(side_by_side(pictures), picture_file(folder, number))
+                scores = workbench.criteria.score(workbench.photos, pictures)
+            except Exception as error:  # of this candidate: the others go on
+                reason = str(find_cause(error) or f"{type(error).__name__}: {error}")
+                log.error("trial %d (%s) failed: %s", number, describe(candidate), reason)
+                trials.fail(reason)
+            else:
+                trials.finish(scores, time.perf_counter() - start)
+            tried = trials.all()
+            bar.n = sum(bool(trial.scores or trial.failed) for trial in tried)
+            bar.set_postfix(front=len(front_of(tried)))
+
+
+def _check(folder: Path, trials: Trials, workbench: Workbench, request: StopRequest) -> None:
+    """Score the recommended candidates, and the first of all, on photos that no trial used."""
+    front = front_of(trials.all())
+    if not front:
+        return
+    first = [trial for trial in trials.all() if trial.scores][:1]
+    left = {
+        t.number: t for t in [*recommend(front, workbench.photo).values(), *first] if t.number not in trials.checks()
+    }
+    for number, trial in tqdm(left.items(), desc="on other photos", unit="set", leave=False):
+        pictures = workbench.make(trial.candidate, workbench.others, folder / "trained" / f"{number:04}", request)
+        trials.add_check(number, workbench.criteria.score(workbench.others, pictures))
+
+
+def _settings(config: DictConfig) -> dict[str, Any]:
+    """All settings that decide the scores, by dotted key; files and photos are represented by their fingerprints."""
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    files = {"style.image": find_style_image(config.style.image)}
+    files |= {f"{key}.weights": Path(config[key].weights) for key in ("loss_network", "judge")}
+    known = {key: fingerprint(path) for key, path in files.items() if path.is_file()}
+    known["photos"] = photos_fingerprint(config.photos, photo_files(config))
+    seeded = config.method == "fast"  # networks start from random weights, the slow method from the photos
+    return flat_settings(plain, tuple(key for key in _MAY_DIFFER if not (seeded and key == "seed"))) | known
+
+
+def main(arguments: list[str]) -> None:
+    """`fst search`.
+
+    Raises:
+        UserError, RunError: see `search`, or a mistake in the configuration.
+        KeyboardInterrupt: stopped by a signal.
+    """
+    options = read_arguments(SEARCH, arguments)
+    if options.config_dir is not None:  # the named layer sets are composed with it as well
+        options.overrides.append(f"config_dir={quote(Path(options.config_dir).resolve())}")
+    if show_configuration(SEARCH, options):
+        return
+    check_jobs(SEARCH, options)
+    launch(SEARCH, options, lambda config, folder: Outcome(search(config, Path(os.path.relpath(folder)))))
