@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Of a training pair. A hand-held camera at 25 frames a second stays within these between two frames.
+# Of a training pair: a few pixels more than a calm camera moves between two frames. Chosen, not measured.
 _MOST_SHIFT = 12.0  # pixels
 _MOST_ZOOM = 0.03
 _MOST_ROTATION = math.radians(1.5)

@@ -362,7 +362,8 @@ def test_a_compiled_run_learns_the_same_and_writes_the_same_file(
         torch.testing.assert_close(compiled[name], tensor, rtol=1e-3, atol=5e-4)
 
 
-def test_a_sweep_does_its_other_runs_when_one_fails(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def first_run_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     fit = train._fit
 
     def fails_once(*arguments: object, **options: object) -> None:
@@ -370,6 +371,9 @@ def test_a_sweep_does_its_other_runs_when_one_fails(small: list[str], monkeypatc
         raise UserError("no such luck")
 
     monkeypatch.setattr(train, "_fit", fails_once)
+
+
+def test_a_sweep_does_its_other_runs_when_one_fails(small: list[str], first_run_fails: None) -> None:
     with pytest.raises(UserError, match="no such luck"):
         main(["-m", *small, "layers.style.relu1_2=2,1"])
     assert [path.stem for path in style_files()] == ["painting"]
@@ -386,15 +390,8 @@ class Given(Callback):
 
 
 def test_a_sweep_ends_with_one_table_and_gives_the_validation_loss_to_its_sweeper(
-    small: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small: list[str], first_run_fails: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fit = train._fit
-
-    def fails_once(*arguments: object, **options: object) -> None:
-        monkeypatch.setattr(train, "_fit", fit)
-        raise UserError("no such luck")
-
-    monkeypatch.setattr(train, "_fit", fails_once)
     with pytest.raises(UserError, match="no such luck"):
         main(["-m", *small, "loss.weights.style=1,300,20", f"+hydra.callbacks.given._target_={__name__}.Given"])
     head, *rows = capsys.readouterr().out.partition("\n\n")[2].splitlines()

@@ -161,8 +161,9 @@ def _stylize_frames(
     with bar, decoder, blender, encoder, stylizing_threads(at_once) as stylizers:
         decoded = until_the_end(map_in(decoder, read, repeat(None), AHEAD))
         stylized = map_in(stylizers, stylize_frame, decoded, at_once)
-        steadied = map_in(blender, steady, stylized, AHEAD)
-        for has_picture in map_in(encoder, write, steadied, AHEAD):
+        if steadier is not None:
+            stylized = map_in(blender, steady, stylized, AHEAD)
+        for has_picture in map_in(encoder, write, stylized, AHEAD):
             count += has_picture
             bar.update(has_picture)
     return count
