@@ -11,7 +11,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from fst.errors import UserError
+from fst.networks.transform import TransformNetwork
 from fst.networks.vgg import LossNetwork, refuse_unknown_layers
+from fst.style_file import load_style
 from fst.style_info import find_style, read_info
 from fst.typed import show
 
@@ -55,6 +57,13 @@ def check_start(config: DictConfig) -> None:
             f"init_from={config.init_from}: {path} has another network, {info.architecture} with "
             f"{dict(info.arguments)}; init_from=null starts from random weights"
         )
+    load_start(config)
+
+
+def load_start(config: DictConfig) -> TransformNetwork:
+    """The network of the style to start from, `init_from`; one of the user's own class is made by `model._target_`."""
+    own = config.model.get("_target_")
+    return load_style(find_style(config.init_from), pkgutil.resolve_name(own) if own else None)[0]
 
 
 def trains_teacher(config: DictConfig) -> bool:

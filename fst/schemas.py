@@ -37,6 +37,7 @@ from fst.values import (
     Shards,
     Share,
     Side,
+    Start,
     Style,
     StylePicture,
     Text,
@@ -254,7 +255,7 @@ class Train:
     """conf/train.yaml"""
 
     style: StyleImage
-    init_from: Style | None
+    init_from: Start | None
     teacher: Teacher
     name: Name
     compile: bool

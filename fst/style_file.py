@@ -18,7 +18,7 @@ from fst.errors import UserError
 from fst.files import write_atomically
 from fst.networks.own import OwnNetwork, build_own_network
 from fst.networks.transform import TransformNetwork, build_transform_network
-from fst.style_info import KEY, StyleFileError, StyleInfo, file_errors, parse_info
+from fst.style_info import KEY, StyleFileError, StyleInfo, file_errors, parse_info, unknown_class
 
 
 def save_style(path: Path, network: nn.Module, info: StyleInfo, dtype: torch.dtype = torch.float32) -> None:
@@ -79,10 +79,6 @@ def _build(
 
 
 def _build_own(path: Path, info: StyleInfo, make: Callable[..., nn.Module] | None) -> OwnNetwork:
-    name = info.architecture.rpartition(".")[2]
     if make is None:
-        raise StyleFileError(
-            f"{path}: its network is of the class {info.architecture}, which is not fst's; name it: "
-            f"Stylizer(path, network={name}), or fst stylize --network MODULE:{name}"
-        )
+        raise unknown_class(path, info)
     return build_own_network(make, info.architecture, **info.arguments)

@@ -132,6 +132,27 @@ def read_info(path: Path) -> StyleInfo:
     return parse_info(path, header.get("__metadata__"))
 
 
+def read_builtin_info(path: Path) -> StyleInfo:
+    """What the file of a style with one of fst's own networks says.
+
+    Raises:
+        StyleFileError: as `read_info`, or the network is of another class.
+    """
+    info = read_info(path)
+    if "." in info.architecture:
+        raise unknown_class(path, info)
+    return info
+
+
+def unknown_class(path: Path, info: StyleInfo) -> StyleFileError:
+    """For a style whose network is of a user's class: nothing that a file names is imported."""
+    name = info.architecture.rpartition(".")[2]
+    return StyleFileError(
+        f"{path}: its network is of the class {info.architecture}, which is not fst's; name it: "
+        f"Stylizer(path, network={name}), or fst stylize --network MODULE:{name}"
+    )
+
+
 def _read_header(path: Path) -> dict[str, Any]:
     """The JSON document at the start of a safetensors file: https://github.com/huggingface/safetensors#format"""
     with path.open("rb") as file:

@@ -14,7 +14,7 @@ from fst.perceptual import REDUCTIONS
 from fst.pictures import LEAST_SIDE, PICTURE_SUFFIXES, read_image
 from fst.resources import find_style_image
 from fst.style_file import load_style
-from fst.style_info import find_style
+from fst.style_info import find_style, read_info
 from fst.typed import Check, one_of, show
 
 TASKS = ("transfer", "reconstruct", "texture")
@@ -68,6 +68,8 @@ Photos = Annotated[str, Check(_check_photos, "a folder of photos")]
 Shards = Annotated[str, Check(_check_shards, "tar files or URLs")]
 Weights = Annotated[str, Check(_check_weights, "imagenet, bundled, random or a file")]
 Style = Annotated[str, Check(lambda value: load_style(find_style(value)), "a trained style's name or file")]
+# `check_start` reads its weights: that may take the class that is being trained.
+Start = Annotated[str, Check(lambda value: read_info(find_style(value)), "a trained style's name or file")]
 Device = Annotated[str, Check(pick_device, "auto, cpu, cuda, cuda:1 or mps")]
 Norm = Annotated[str, one_of(NORMS)]
 Architecture = Annotated[str, one_of(LOSS_NETWORKS)]

@@ -36,13 +36,13 @@ def add(commands: flags.Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     from fst.files import check_writable
     from fst.pictures import LEAST_SIDE, require_images
-    from fst.style_info import find_style, read_info
+    from fst.style_info import find_style, read_builtin_info
 
     for name, least in (("size", LEAST_SIDE), ("count", 1), ("iterations", 0)):
         flags.require_least(name, getattr(options, name), least)
     check_writable(options.output / "evaluation.json")
     for style in options.styles:
-        read_info(find_style(style))
+        read_builtin_info(find_style(style))
     for flag, folder in (("--photos ", options.photos), ("--style-images ", options.style_images)):
         if folder is not None:
             require_images(folder, flag)

@@ -31,12 +31,12 @@ def run(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     from fst.inference.export_check import EXPORT_SUFFIXES, check_export
-    from fst.style_info import find_style, read_info
+    from fst.style_info import find_style, read_builtin_info
 
     if len(options.styles) > 1 or options.runtime:
         raise UserError(f"--to {options.to}: one style, without --runtime; --to web takes several")
     style = find_style(options.styles[0])
-    read_info(style)
+    read_builtin_info(style)
     precision = options.precision or "fp32"
     output = options.output or Path(style.stem + EXPORT_SUFFIXES[options.to][0])
     check_export(options.to, output, precision, options.photos, options.force)

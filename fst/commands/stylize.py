@@ -96,10 +96,11 @@ def run(options: argparse.Namespace) -> int:
     camera = options.inputs[0].startswith(WEBCAM)
     if camera and (options.blend or options.mask or options.output or len(options.inputs) > 1):
         raise UserError(f"{WEBCAM}: one camera and -s STYLE, without --blend, --mask or -o")
-    styles: list[str | dict[str, float]] = [options.blend] if options.blend else list(_chosen(options.style))
+    own = options.network is not None
+    styles: list[str | dict[str, float]] = [options.blend] if options.blend else list(_chosen(options.style, own))
     if camera and len(styles) > 1:
         raise UserError(f"{WEBCAM}: one -s STYLE; its page has the others to choose from")
-    names = [_name(style) for style in styles]
+    names = [_name(style, own) for style in styles]
     look = Look(options.size, options.strength, options.keep_colors, options.stroke)
     check_backend(options.backend)
     allow_megapixels(options.max_megapixels)
@@ -139,14 +140,18 @@ def run(options: argparse.Namespace) -> int:
     return status
 
 
-def _chosen(styles: Sequence[str]) -> list[str]:
-    """The styles to use, each once; `all` means every one that `fst styles` lists and that can be read."""
-    from fst.style_info import StyleFileError, list_styles, read_info
+def _chosen(styles: Sequence[str], own: bool) -> list[str]:
+    """The styles to use, each once; `all` means every one that `fst styles` lists and that can be read.
+
+    Args:
+        own: whether the class of the user's own networks is given.
+    """
+    from fst.style_info import StyleFileError, list_styles, read_builtin_info, read_info
 
     chosen = [style for style in styles if style != "all"]
     for name, path in list_styles().items() if "all" in styles else ():
         try:
-            read_info(path)
+            read_info(path) if own else read_builtin_info(path)
         except StyleFileError as error:
             print(f"fst: left out: {one_line(error)}", file=sys.stderr)
         else:
@@ -156,15 +161,16 @@ def _chosen(styles: Sequence[str]) -> list[str]:
     return chosen
 
 
-def _name(style: str | dict[str, float]) -> str:
-    """Of a style, or of a blend and its shares."""
+def _name(style: str | dict[str, float], own: bool) -> str:
+    """Of a style, or of a blend and its shares; `own` as above."""
     from fst.inference.look import check_shares
-    from fst.style_info import find_style, read_info
+    from fst.style_info import find_style, read_builtin_info, read_info
 
     if isinstance(style, dict):
         check_shares(style)
-        return "+".join(map(_name, style))
-    return read_info(find_style(style)).name
+        return "+".join(_name(part, own) for part in style)
+    path = find_style(style)
+    return (read_info(path) if own else read_builtin_info(path)).name
 
 
 def _ending(options: argparse.Namespace, look: str) -> str:

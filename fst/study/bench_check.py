@@ -7,7 +7,7 @@ from fst.errors import UserError
 from fst.inference.runtimes import installed_backends
 from fst.pictures import LEAST_SIDE
 from fst.resources import resource_folder
-from fst.style_info import StyleFileError, find_style, list_styles, read_info
+from fst.style_info import StyleFileError, find_style, list_styles, read_builtin_info
 
 _MOST_SIDE = 1 << 14  # pixels
 
@@ -35,7 +35,7 @@ def check_bench(networks: Sequence[str] | None, backends: Sequence[str] | None, 
         except StyleFileError as error:
             names = ", ".join([*model_names(), *list_styles()])
             raise UserError(f"no network or style '{name}'; there are {names}") from error
-        read_info(style)
+        read_builtin_info(style)
 
 
 def parse_sizes(text: str) -> list[tuple[int, int]]:

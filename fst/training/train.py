@@ -17,6 +17,7 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.utilities.exceptions import SIGTERMException
+from pytorch_lightning.utilities.model_helpers import is_overridden
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
@@ -26,7 +27,7 @@ from fst.hardware import fast_dtype, keep_large_blocks, pick_device
 from fst.hydra_app import run_application
 from fst.networks.own import build_own_network
 from fst.networks.transform import TransformNetwork, build_transform_network
-from fst.rules import teacher_config, trains_teacher
+from fst.rules import load_start, teacher_config, trains_teacher
 from fst.schemas import TRAIN
 from fst.signals import Interrupted
 from fst.style_file import load_style, save_style
@@ -85,7 +86,7 @@ def train(config: DictConfig, folder: Path) -> Trained:
     settings = flat_settings(cast(dict, OmegaConf.to_container(config, resolve=True)), ())
     try:
         with running(curves, settings), graceful_stop.request:
-            if resume is None:
+            if resume is None and _validates(data):
                 trainer.validate(module, data, verbose=False)  # the curves begin before the first step
             _fit(trainer, module, data, resume, foreign=RECORD not in state)
             if done < trainer.max_steps:
@@ -136,6 +137,8 @@ def _measure(
     trainer: pl.Trainer, module: StyleTransferModule, data: pl.LightningDataModule, path: Path
 ) -> Mapping[str, float]:
     """The loss terms on the validation pictures; empty if there is no validation."""
+    if not _validates(data):
+        return {}
     try:
         results = trainer.validate(module, data, verbose=False)
     except Interrupted:
@@ -146,12 +149,17 @@ def _measure(
     return {name: float(score) for name, score in results[0].items()} if results else {}
 
 
+def _validates(data: pl.LightningDataModule) -> bool:
+    """Whether there are validation pictures: a user's own data module may have none."""
+    return is_overridden("val_dataloader", data, pl.LightningDataModule)
+
+
 def build_module(config: DictConfig, style_image: Tensor) -> StyleTransferModule:
     """The transform network and its perceptual loss, as described by the configuration."""
     loss = build_loss(config, style_image)
     network = _build_network(config.model)
     if config.init_from is not None:
-        network.load_state_dict(load_style(find_style(config.init_from))[0].state_dict())
+        network.load_state_dict(load_start(config).state_dict())
     if config.compile:
         network.compile(dynamic=False)  # with dynamic shapes it fails at the padding
         loss.loss_network.compile(dynamic=False)
@@ -184,7 +192,7 @@ def _build_trainer(config: DictConfig, folder: Path, style_image: Tensor) -> pl.
     # Hide Lightning's remarks on what is done here on purpose.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings(
-        "ignore", module="pytorch_lightning", message=".*(num_workers|does not have many workers).*"
+        "ignore", module="pytorch_lightning", message=".*(num_workers|does not have many workers|no `val_dataloader`).*"
     )
     warnings.filterwarnings("ignore", message=".*(LeafSpec|callbacks used to create|GPU available|broadcast_buffers).*")
     precision = config.trainer.precision

@@ -4,14 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from fst.cli import main
 from fst.inference.stylizer import Stylizer
 from fst.style_file import load_style
 from fst.style_info import StyleFileError, read_info
 from tests.conftest import make_picture
+from tests.example.data import Photos
 from tests.example.network import Tint
 from tests.mistakes import run
 
@@ -49,7 +52,10 @@ def test_a_network_of_ones_own(small: list[str], photos: Path, capsys: pytest.Ca
     assert torch.allclose(stylizer(photo), expected, atol=1e-5)
     assert stylizer(np.asarray(make_picture(40, 30))).shape == (30, 40, 3)
     make_picture(40, 30).save("a.png")
-    assert run(f"stylize a.png -s {path}").status == 2
+    for command in (f"stylize a.png -s {path}", f"export {path} --to onnx", f"bench --networks {path}"):
+        outcome = run(command)
+        assert outcome.faults() == []
+        assert "its network is of the class tests.example.network.Tint" in outcome.err
     capsys.readouterr()
     assert main(["stylize", "a.png", "-s", "mine", "-o", "b.png", "--network", "tests.example.network:Tint"]) == 0
     assert Image.open("b.png").size == (40, 30)
@@ -61,6 +67,19 @@ def test_a_network_of_ones_own(small: list[str], photos: Path, capsys: pytest.Ca
         outcome = run(f"stylize a.png -s mine -o c.png {flags}")
         assert outcome.faults() == []
         assert named in outcome.err or named.split(" makes")[-1] in outcome.err
+
+
+def test_a_network_of_ones_own_starts_from_a_trained_one(small: list[str], photos: Path) -> None:
+    command = ["train", *small, *folder(photos), *OWN_NETWORK]
+    assert main(command) == 0
+    assert main([*command, "name=more", "init_from=mine", "optimizer.algorithm.lr=1e-12"]) == 0
+    paths = [next(Path("outputs", name).glob("*/*.safetensors")) for name in ("mine", "more")]
+    first, second = (load_style(path, Tint)[0].state_dict() for path in paths)
+    assert all(torch.allclose(first[key], second[key]) for key in first), "at such a rate nothing has changed"
+    assert read_info(paths[1]).init_from == "mine"
+    outcome = run([*command, "init_from=udnie"])
+    assert outcome.faults() == []
+    assert "init_from=udnie: " in outcome.err
 
 
 def test_a_network_of_ones_own_is_checked_before_the_training(small: list[str], photos: Path) -> None:
@@ -94,6 +113,24 @@ def test_photos_of_ones_own(small: list[str]) -> None:
     head, *rows = (path.parent / "curves/version_0/metrics.csv").read_text().splitlines()
     assert {"train/loss", "val/loss", "val/style/relu2_2"} <= set(head.split(","))
     assert len(rows) >= 2
+
+
+class Unvalidated(pl.LightningDataModule):
+    """The shortest data module: no validation pictures."""
+
+    def __init__(self, batch_size: int = 2) -> None:
+        super().__init__()
+        self.batch_size = batch_size
+
+    def train_dataloader(self) -> DataLoader:
+        return Photos(self.batch_size).train_dataloader()
+
+
+def test_photos_of_ones_own_without_validation(small: list[str]) -> None:
+    own = ["data=custom", f"data._target_={__name__}.Unvalidated", "model.width=4", "model.blocks=1"]
+    assert main(["train", *small, *own]) == 0
+    (path,) = Path("outputs/mine").glob("*/mine.safetensors")
+    assert (read_info(path).steps, dict(read_info(path).scores)) == (2, {})
 
 
 def test_a_loss_term_of_ones_own(small: list[str], photos: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fst.errors import UserError
 from fst.files import write_atomically, write_errors_of
-from fst.style_info import find_style, read_info
+from fst.style_info import find_style, read_builtin_info
 
 SITE = "site.json"  # lists what the site has; written last
 
@@ -28,7 +28,7 @@ def find_web_styles(names: Sequence[str | Path]) -> list[Path]:
         raise UserError("the models of the web page need onnx: pip install 'fast-style-transfer[onnx]'")
     styles = [find_style(name) for name in names]
     for style in styles:
-        read_info(style)
+        read_builtin_info(style)
     if len(styles) != len({style.stem for style in styles}):
         raise UserError("two of the styles have the same name; rename one of the files")
     return styles
