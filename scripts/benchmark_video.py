@@ -97,7 +97,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "decode": timed(lambda: decode(clip)),
         "network": timed(lambda: [stylizer(pictures[0]) for _ in range(frames)]),
         "encode": encode(clip, folder / "encoded.mp4", stylized, options),
-        "whole": timed(lambda: stylize_video(clip, folder / "whole.mp4", stylizer, options, None, stylizer.at_once)),
+        "whole": timed(lambda: stylize_video(clip, {folder / "whole.mp4": stylizer}, options, None, stylizer.at_once)),
     }
     alone = sum(seconds.values()) - seconds["whole"]
     return {

@@ -53,7 +53,7 @@ def stylize_all(
     video_options: VideoOptions | None = None,
     mask: Image.Image | None = None,
 ) -> int:
-    """Stylize pictures and videos; failures go to stderr, one line each. A picture is read once for all styles.
+    """Stylize pictures and videos; failures go to stderr, one line each. An input is read once for all styles.
 
     Args:
         stylizers: one for each style of the plan.
@@ -155,21 +155,18 @@ def _named(source: Path) -> Iterator[None]:
 def _stylize_videos(
     item: _Item, stylizers: Sequence[Stylizer], options: VideoOptions | None, mask: Image.Image | None
 ) -> None:
-    for stylizer, target in zip(stylizers, item.job.targets, strict=True):
-        _stylize_video(partial(stylizer, mask=mask), item.job, target, options, stylizer.at_once)
-
-
-def _stylize_video(
-    stylize: Callable[..., Any], job: Job, target: Path, options: VideoOptions | None, at_once: int
-) -> None:
+    job, at_once = item.job, min(stylizer.at_once for stylizer in stylizers)
+    painters = [partial(stylizer, mask=mask) for stylizer in stylizers]
     try:
         with StopRequest() as stop:
-            result = stylize_video(job.frames or job.source, target, stylize, options, stop, at_once)
+            outputs = dict(zip(job.targets, painters, strict=True))
+            result = stylize_video(job.frames or job.source, outputs, options, stop, at_once)
         for note in result.notes:
             tqdm.write(f"fst: {one_line(note)}", file=sys.stderr)
         if stop.signal is not None:
             raise Interrupted(stop.signal, result.frames)
     except Interrupted as stopped:
-        place = f"; {target} holds them" if stopped.step else ""
+        holds = "hold" if len(job.targets) > 1 else "holds"
+        place = f"; {', '.join(map(str, job.targets))} {holds} them" if stopped.step else ""
         tqdm.write(one_line(f"fst: stopped after {stopped.step} frames{place}"), file=sys.stderr)
         raise

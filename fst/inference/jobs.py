@@ -129,8 +129,6 @@ def plan(
 
 
 def _check_targets(job: Job, taken: set[Path], force: bool) -> None:
-    if job.source == PIPE and job.is_video and len(job.targets) > 1:
-        raise UserError("-: a video from standard input can be read only once; give one -s STYLE")
     for target in job.targets:
         if target == PIPE:
             standard_output()

@@ -65,7 +65,7 @@ def test_interrupted_the_frames_that_are_done_are_kept(
     stop = StopRequest()
     stop.signal = signal.SIGINT
     with pytest.raises(Exception, match="stopped by SIGINT at step 0"):
-        stylize_video(clip, clip.with_name("none.mp4"), same, stop=stop)
+        stylize_video(clip, {clip.with_name("none.mp4"): same}, stop=stop)
     assert not clip.with_name("none.mp4").exists()
 
 

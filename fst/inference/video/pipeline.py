@@ -1,8 +1,9 @@
-"""Stylizing videos: decoding, the network and encoding run at the same time, each in threads of its own."""
+"""Stylizing videos: decoding, the networks and encoding run at the same time, each in threads of its own."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import repeat
 from pathlib import Path
@@ -27,26 +28,47 @@ if TYPE_CHECKING:
 Stylize = Callable[[np.ndarray], np.ndarray]
 
 
+@dataclass(frozen=True)
+class _Output:
+    """One of the results: what stylizes its frames, and where they go."""
+
+    target: Path
+    stylize: Stylize
+    writer: "VideoWriter | PictureWriter"
+    steadier: Steadier | None
+
+    def blend(self, frame: "Frame", stylized: np.ndarray) -> np.ndarray:
+        return stylized if self.steadier is None or frame.picture is None else self.steadier(frame.picture, stylized)
+
+    def write(self, frame: "Frame", stylized: np.ndarray | None) -> None:
+        with _write_errors(self.target):
+            self.writer.write(frame, stylized)
+
+    def finish(self) -> None:
+        with _write_errors(self.target):
+            self.writer.finish()
+
+
 def stylize_video(
     source: Path | Sequence[Path],
-    target: Path,
-    stylize: Stylize,
+    outputs: Mapping[Path, Stylize],
     options: VideoOptions | None = None,
     stop: StopRequest | None = None,
     at_once: int = 1,
 ) -> VideoResult:
     """Stylize a video frame by frame. Frame times, sound, subtitles, proportions and colour tags are kept.
 
-    A damaged packet loses its frame only. Memory does not grow with the length. Frames are written upright.
+    A damaged packet loses its frame only. Memory does not grow with the length. Frames are written upright. The video
+    is read once, however many outputs there are.
 
     Args:
         source: a video, `-` for one on standard input, or pictures in order.
-        target: a file, whose suffix names the container, or a template of pictures such as `frames/%05d.png`.
-            A file appears when it is complete; `-` is standard output, where frames appear at once.
-        stylize: takes and returns uint8 `(H, W, 3)` RGB; called in other threads. It may return another size, but the
-            same one for all frames.
+        outputs: what stylizes the frames, by target: a file, whose suffix names the container, or a template of
+            pictures such as `frames/%05d.png`. A file appears when it is complete; `-` is standard output, where
+            frames appear at once. The function takes and returns uint8 `(H, W, 3)` RGB, and is called in other
+            threads. It may return another size, but the same one for all frames.
         stop: after it has noted a signal, no more frames are read, and those that are done are kept.
-        at_once: how many threads call `stylize`, each with its share of PyTorch's threads. On a CPU two are faster
+        at_once: how many threads stylize, each with its share of PyTorch's threads. On a CPU two are faster
             than one: while one waits for its slowest PyTorch thread, the other computes.
 
     Returns:
@@ -54,33 +76,44 @@ def stylize_video(
 
     Raises:
         UserError: no video can be read from `source`, or `options` do not suit it.
-        RunError: `target` cannot be written.
+        RunError: a target cannot be written; then none is.
         Interrupted: stopped before the first frame.
     """
-    from av import FFmpegError  # here, so that photos do not load FFmpeg
-
     options, stop = options or VideoOptions(), stop or StopRequest()
     name = source if isinstance(source, Path) else source[0].parent
-    with closing(_open_reader(source, options)) as reader, _destination(target) as path:
-        with closing(_open_writer(path, reader, options)) as writer:
-            try:
-                steadier = Steadier() if options.steady else None
-                frames = _stylize_frames(reader, writer, _named(name, stylize), stop, at_once, steadier)
-                if frames:
-                    writer.finish()
-            except BrokenPipeError:  # the program that reads standard output has ended
-                raise
-            except FFmpegError as error:  # the writer's: the reader handles its own
-                raise RunError(f"{target}: cannot be written: {error.strerror}") from error
+    with ExitStack() as stack:
+        reader = stack.enter_context(closing(_open_reader(source, options)))
+        opened = []
+        for target, stylize in outputs.items():
+            path = stack.enter_context(_destination(target))
+            writer = stack.enter_context(closing(_open_writer(path, reader, options)))
+            steadier = Steadier() if options.steady else None
+            opened.append(_Output(target, _named(name, stylize), writer, steadier))
+        frames = _stylize_frames(reader, opened, stop, at_once)
         if not frames and stop.signal is not None:
             raise Interrupted(stop.signal, 0)
         if not frames:
             hint = f"; {NO_WAY_BACK}" if name == PIPE else ""
             raise UserError(f"{name}: no frame in it can be decoded{hint}")
-    notes = [f"{target}: {note}" for note in writer.notes]
-    if damaged := reader.damaged + writer.damaged:
+        for output in opened:
+            output.finish()
+    notes = [f"{output.target}: {note}" for output in opened for note in output.writer.notes]
+    if damaged := reader.damaged + max(output.writer.damaged for output in opened):
         notes.append(f"{name}: {damaged} damaged packets; their frames are missing or patched up")
     return VideoResult(frames, tuple(notes))
+
+
+@contextmanager
+def _write_errors(target: Path) -> Iterator[None]:
+    """Around a writer's work: FFmpeg's errors become one line that names the target."""
+    from av import FFmpegError  # here, so that photos do not load FFmpeg
+
+    try:
+        yield
+    except BrokenPipeError:  # the program that reads standard output has ended
+        raise
+    except FFmpegError as error:
+        raise RunError(f"{target}: cannot be written: {error.strerror}") from error
 
 
 def _open_reader(source: Path | Sequence[Path], options: VideoOptions) -> "Reader":
@@ -123,15 +156,8 @@ def _named(name: Path, stylize: Stylize) -> Stylize:
     return named
 
 
-def _stylize_frames(
-    reader: "Reader",
-    writer: "VideoWriter | PictureWriter",
-    stylize: Stylize,
-    stop: StopRequest,
-    at_once: int,
-    steadier: Steadier | None,
-) -> int:
-    """Read, stylize and write all frames, each in threads of its own; returns how many pictures were written."""
+def _stylize_frames(reader: "Reader", outputs: Sequence[_Output], stop: StopRequest, at_once: int) -> int:
+    """Read, stylize and write all frames, each in threads of its own; returns how many frames were written."""
     frames, count = iter(reader), 0
 
     def read(_: None) -> "Frame | None":
@@ -143,25 +169,27 @@ def _stylize_frames(
                 return
             yield frame
 
-    def stylize_frame(frame: "Frame") -> "tuple[Frame, np.ndarray | None]":
-        return frame, None if frame.picture is None else stylize(frame.picture)
+    def stylize(frame: "Frame") -> "tuple[Frame, list[np.ndarray] | None]":
+        return frame, None if frame.picture is None else [output.stylize(frame.picture) for output in outputs]
 
-    def steady(result: "tuple[Frame, np.ndarray | None]") -> "tuple[Frame, np.ndarray | None]":
+    def steady(result: "tuple[Frame, list[np.ndarray] | None]") -> "tuple[Frame, list[np.ndarray] | None]":
         frame, stylized = result
-        if steadier is None or frame.picture is None or stylized is None:
+        if stylized is None:
             return result
-        return frame, steadier(frame.picture, stylized)
+        return frame, [output.blend(frame, picture) for output, picture in zip(outputs, stylized, strict=True)]
 
-    def write(result: "tuple[Frame, np.ndarray | None]") -> bool:
-        writer.write(*result)
-        return result[1] is not None
+    def write(result: "tuple[Frame, list[np.ndarray] | None]") -> bool:
+        frame, stylized = result
+        for output, picture in zip(outputs, stylized or repeat(None, len(outputs)), strict=True):
+            output.write(frame, picture)
+        return stylized is not None
 
     bar = tqdm(total=reader.expected or None, unit="frame", leave=False, disable=None)
     decoder, blender, encoder = (ThreadPoolExecutor(1, name) for name in ("decode", "steady", "encode"))
     with bar, decoder, blender, encoder, stylizing_threads(at_once) as stylizers:
         decoded = until_the_end(map_in(decoder, read, repeat(None), AHEAD))
-        stylized = map_in(stylizers, stylize_frame, decoded, at_once)
-        if steadier is not None:
+        stylized = map_in(stylizers, stylize, decoded, at_once)
+        if any(output.steadier for output in outputs):
             stylized = map_in(blender, steady, stylized, AHEAD)
         for has_picture in map_in(encoder, write, stylized, AHEAD):
             count += has_picture

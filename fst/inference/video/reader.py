@@ -97,10 +97,10 @@ class VideoReader:
         return copies, notes
 
     def __iter__(self) -> Iterator[Frame]:
-        packets: list[av.Packet] = []
+        packets: list[tuple[int, av.Packet]] = []
         for packet in self._demux():
             if packet is not None and packet.stream is not self._video:
-                packets.append(packet)
+                packets.append((packet.stream_index, packet))
                 if self._size and len(packets) == _MOST_PACKETS:
                     yield Frame(None, packets=packets)
                     packets = []
@@ -129,7 +129,7 @@ class VideoReader:
         self.damaged += sum(frame.is_corrupt for frame in frames)
         return frames
 
-    def _convert(self, frame: av.VideoFrame, packets: list[av.Packet]) -> Frame:
+    def _convert(self, frame: av.VideoFrame, packets: list[tuple[int, av.Packet]]) -> Frame:
         if self._size is None:
             # Only once: `side_data` and its frame keep each other in memory until the next garbage collection.
             self._turn = _find_turn(frame)

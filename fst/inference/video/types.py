@@ -62,7 +62,7 @@ class Frame:
     pts: int = 0
     duration: int = 0
     tags: ColorTags = ColorTags(BT709)
-    packets: list[Any] = field(default_factory=list)  # of av.Packet; PyAV is imported with the first video
+    packets: list[tuple[int, Any]] = field(default_factory=list)  # index of the stream, and an av.Packet
 
 
 class Reader(Protocol):

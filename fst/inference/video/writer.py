@@ -66,8 +66,8 @@ class VideoWriter:
         """Append a frame's packets and, in place of its own picture, this one: uint8 `(H, W, 3)` RGB."""
         if picture is not None and self._container is None:
             self._open(frame, picture)  # the size is known only now
-        for packet in frame.packets:
-            self._copy(packet)
+        for index, packet in frame.packets:
+            self._copy(index, packet)
         if picture is not None:
             image, unit = self._to_frame(picture), self._stream.codec_context.time_base
             scale = self._reader.time_base / unit
@@ -93,8 +93,8 @@ class VideoWriter:
                 packet.dts = packet.pts
             self._container.mux_one(packet)
 
-    def _copy(self, packet: av.Packet) -> None:
-        stream = self._copies.get(packet.stream.index)
+    def _copy(self, index: int, packet: av.Packet) -> None:
+        stream = self._copies.get(index)  # of the input: the packet names the output that it was written to before
         if stream is None:
             return
         packet.stream = stream

@@ -41,7 +41,7 @@ def test_a_turned_video_is_written_upright(
 
     source = make_video(tmp_path / "in.mp4", [picture] * 2, set_up=set_up)
     shapes = set()
-    stylize_video(source, tmp_path / "out.mp4", lambda picture: (shapes.add(picture.shape[:2]), picture)[1], BEST)
+    stylize_video(source, {tmp_path / "out.mp4": lambda picture: (shapes.add(picture.shape[:2]), picture)[1]}, BEST)
     assert shapes == {shape}, "the network sees it upright"
     seen = look(tmp_path / "out.mp4")
     assert (seen.pictures[0].shape[:2], seen.frame.rotation) == (shape, 0)
@@ -62,7 +62,7 @@ def test_colours_and_their_tags_are_kept(
     picture = np.full((HEIGHT, WIDTH, 3), color, np.uint8)
     source = make_video(tmp_path / "in.mp4", [picture] * 2, set_up=set_up)
     met: list[np.ndarray] = []
-    stylize_video(source, tmp_path / "out.mp4", lambda picture: (met.append(picture), picture)[1], BEST)
+    stylize_video(source, {tmp_path / "out.mp4": lambda picture: (met.append(picture), picture)[1]}, BEST)
     assert abs(met[0].astype(int) - picture).max() <= 3, "the network sees the true colours"
     seen, stored = look(tmp_path / "out.mp4"), look(source)
     assert (seen.frame.colorspace, seen.frame.color_range) == (matrix, color_range)
@@ -76,7 +76,7 @@ def test_untagged_colours_are_tagged_as_players_take_them(tmp_path: Path, height
     picture = np.full((height, 16, 3), (200, 120, 40), np.uint8)
     source = make_video(tmp_path / "in.mp4", [picture])
     assert look(source).frame.colorspace == 2
-    stylize_video(source, tmp_path / "out.mp4", same, BEST)
+    stylize_video(source, {tmp_path / "out.mp4": same}, BEST)
     seen = look(tmp_path / "out.mp4")
     assert (seen.frame.colorspace, seen.frame.color_range) == (matrix, 1)
     assert bytes(seen.frame.planes[0])[0] == pytest.approx(bytes(look(source).frame.planes[0])[0], abs=2)
@@ -84,7 +84,7 @@ def test_untagged_colours_are_tagged_as_players_take_them(tmp_path: Path, height
 
 def test_ten_bits_become_eight(tmp_path: Path) -> None:
     source = make_video(tmp_path / "in.mkv", [gray(7)] * 3, codec="ffv1", pixel_format="yuv420p10le")
-    stylize_video(source, tmp_path / "out.mp4", same, BEST)
+    stylize_video(source, {tmp_path / "out.mp4": same}, BEST)
     seen = look(tmp_path / "out.mp4")
     assert seen.stream.pix_fmt == "yuv420p"
     assert abs(seen.pictures[0].astype(int) - gray(7)).max() <= 3
@@ -92,7 +92,7 @@ def test_ten_bits_become_eight(tmp_path: Path) -> None:
 
 def test_one_frame_is_a_video(tmp_path: Path) -> None:
     source = make_video(tmp_path / "in.mp4", [gray(3)])
-    assert stylize_video(source, tmp_path / "out.mp4", same).frames == 1
+    assert stylize_video(source, {tmp_path / "out.mp4": same}).frames == 1
     assert len(look(tmp_path / "out.mp4").times) == 1
 
 
@@ -103,7 +103,7 @@ def test_a_damaged_packet_costs_its_frame(tmp_path: Path) -> None:
         data, whole = bytes(packet), source.read_bytes()
     assert whole.count(data) == 1
     source.write_bytes(whole.replace(data, bytes(len(data))))
-    result = stylize_video(source, tmp_path / "out.mp4", same)
+    result = stylize_video(source, {tmp_path / "out.mp4": same})
     assert result.frames == 11
     assert result.notes == (f"{source}: 1 damaged packets; their frames are missing or patched up",)
     assert look(tmp_path / "out.mp4").times == [Fraction(number, 25) for number in range(12) if number != 5]
@@ -114,7 +114,7 @@ def test_a_truncated_video_is_done_as_far_as_it_goes(tmp_path: Path, suffix: str
     pictures = [np.asarray(make_picture(WIDTH, HEIGHT, seed=number)) for number in range(30)]
     source = make_video(tmp_path / f"in{suffix}", pictures, tone=True)
     source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
-    frames = stylize_video(source, tmp_path / "out.mp4", invert).frames
+    frames = stylize_video(source, {tmp_path / "out.mp4": invert}).frames
     assert 5 < frames < 25
     assert len(look(tmp_path / "out.mp4").times) == frames
 
@@ -125,7 +125,7 @@ def test_a_size_that_changes_midway_is_scaled_to_the_first(tmp_path: Path) -> No
         part = make_video(tmp_path / f"{size[0]}.h264", [np.asarray(make_picture(*size))] * 5)
         parts.append(part.read_bytes())
     (tmp_path / "in.h264").write_bytes(b"".join(parts))  # has no times, either
-    assert stylize_video(tmp_path / "in.h264", tmp_path / "out.mp4", same, BEST).frames == 10
+    assert stylize_video(tmp_path / "in.h264", {tmp_path / "out.mp4": same}, BEST).frames == 10
     seen = look(tmp_path / "out.mp4")
     assert seen.times == sorted(set(seen.times))
     assert {picture.shape for picture in seen.pictures} == {(HEIGHT, WIDTH, 3)}
@@ -169,7 +169,7 @@ def broken(path: Path, kind: str) -> Path:
 def test_what_is_no_video_is_one_line(tmp_path: Path, kind: str, message: str) -> None:
     source = broken(tmp_path, kind)
     with pytest.raises(UserError, match=message) as failure:
-        stylize_video(source, tmp_path / "out.mp4", same)
+        stylize_video(source, {tmp_path / "out.mp4": same})
     assert str(failure.value).startswith(f"{source}: ")
     assert "\n" not in str(failure.value)
     assert not (tmp_path / "out.mp4").exists()

@@ -70,7 +70,7 @@ def test_a_video_is_steadied_frame_by_frame(tmp_path: Path) -> None:
         return jitter(picture, next(calls))
 
     target = tmp_path / "out%d.png"
-    assert stylize_video(paths, target, flicker, VideoOptions(steady=True)).frames == 3
+    assert stylize_video(paths, {target: flicker}, VideoOptions(steady=True)).frames == 3
     first, second = (np.asarray(Image.open(tmp_path / f"out{number}.png")).astype(int) for number in (1, 2))
     moved = second[30:-30, 30:-30] - first[29:-31, 28:-32]
     assert 10 < moved.mean() < 30  # 40 without

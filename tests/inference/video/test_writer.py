@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("nothing_left_behind")
 
 
 def test_streams_that_do_not_fit_are_one_line_each(clip: Path, tmp_path: Path) -> None:
-    (note,) = stylize_video(clip, tmp_path / "out.webm", invert).notes
+    (note,) = stylize_video(clip, {tmp_path / "out.webm": invert}).notes
     assert note == f"{tmp_path / 'out.webm'}: left out the audio (aac), which webm cannot hold"
     seen = look(tmp_path / "out.webm")
     assert seen.stream.codec_context.name == "vp9"
@@ -30,7 +30,7 @@ def test_streams_that_do_not_fit_are_one_line_each(clip: Path, tmp_path: Path) -
 def test_odd_sizes_are_neither_cut_nor_skewed(tmp_path: Path, codec: str | None, suffix: str) -> None:
     picture = np.asarray(make_picture(97, 65))
     source = make_video(tmp_path / "in.mkv", [picture] * 2, codec="ffv1", pixel_format="yuv444p")
-    stylize_video(source, tmp_path / f"out{suffix}", same, VideoOptions(codec=codec, quality=4))
+    stylize_video(source, {tmp_path / f"out{suffix}": same}, VideoOptions(codec=codec, quality=4))
     seen = look(tmp_path / f"out{suffix}").pictures[0]
     assert seen.shape == picture.shape
     assert abs(seen.astype(int) - picture).mean() < 5
@@ -38,17 +38,17 @@ def test_odd_sizes_are_neither_cut_nor_skewed(tmp_path: Path, codec: str | None,
 
 def test_a_scaled_video_gets_an_even_size(tmp_path: Path) -> None:
     source = make_video(tmp_path / "in.mp4", [gray(3)] * 2)
-    stylize_video(source, tmp_path / "out.mp4", lambda picture: picture[:27, :35])
+    stylize_video(source, {tmp_path / "out.mp4": lambda picture: picture[:27, :35]})
     seen = look(tmp_path / "out.mp4")
     assert (seen.pictures[0].shape, seen.stream.pix_fmt) == ((26, 34, 3), "yuv420p")
     stylize_video(
-        source, tmp_path / "full.mp4", lambda picture: picture[:27, :35], VideoOptions(pixel_format="yuv444p")
+        source, {tmp_path / "full.mp4": lambda picture: picture[:27, :35]}, VideoOptions(pixel_format="yuv444p")
     )
     assert look(tmp_path / "full.mp4").pictures[0].shape == (27, 35, 3)
 
 
 def test_gifs_in_and_out(tmp_path: Path) -> None:
-    result = stylize_video(make_gif(tmp_path / "in.gif"), tmp_path / "out.gif", same)
+    result = stylize_video(make_gif(tmp_path / "in.gif"), {tmp_path / "out.gif": same})
     assert result.frames == 3
     with Image.open(tmp_path / "out.gif") as image:
         assert (image.n_frames, image.size) == (3, (40, 30))
@@ -65,13 +65,13 @@ def test_gifs_in_and_out(tmp_path: Path) -> None:
 
 
 def test_a_videos_frames_as_pictures_and_back(clip: Path, tmp_path: Path) -> None:
-    assert stylize_video(clip, tmp_path / "frames" / "%03d.png", invert).frames == 20
+    assert stylize_video(clip, {tmp_path / "frames" / "%03d.png": invert}).frames == 20
     frames = find_frames(tmp_path / "frames" / "%03d.png")
     assert [path.name for path in frames] == [f"{number:03d}.png" for number in range(1, 21)]
     assert abs(np.asarray(Image.open(frames[4])).astype(int) - invert(gray(4))).max() <= 4
     frames[9].write_bytes(b"damaged")
     Image.open(frames[3]).resize((20, 20)).save(frames[3])
-    result = stylize_video(frames, tmp_path / "out.mp4", invert, VideoOptions(fps=Fraction(24)))
+    result = stylize_video(frames, {tmp_path / "out.mp4": invert}, VideoOptions(fps=Fraction(24)))
     assert (result.frames, len(result.notes)) == (19, 1)
     assert "1 damaged" in result.notes[0]
     seen = look(tmp_path / "out.mp4")
@@ -83,7 +83,7 @@ def test_a_videos_frames_as_pictures_and_back(clip: Path, tmp_path: Path) -> Non
 def test_a_preset_trades_size_for_speed(clip: Path, tmp_path: Path) -> None:
     sizes = []
     for preset in ("slow", "ultrafast"):
-        stylize_video(clip, tmp_path / f"{preset}.mp4", same, VideoOptions(preset=preset))
+        stylize_video(clip, {tmp_path / f"{preset}.mp4": same}, VideoOptions(preset=preset))
         sizes.append((tmp_path / f"{preset}.mp4").stat().st_size)
     assert sizes[0] < sizes[1]
 
@@ -105,5 +105,5 @@ def test_a_preset_trades_size_for_speed(clip: Path, tmp_path: Path) -> None:
 )
 def test_options_that_do_not_suit_are_one_line(clip: Path, suffix: str, options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        stylize_video(clip, clip.with_name(f"out{suffix}"), same, VideoOptions(**options))
+        stylize_video(clip, {clip.with_name(f"out{suffix}"): same}, VideoOptions(**options))
     assert not clip.with_name(f"out{suffix}").exists()
