@@ -2,25 +2,16 @@
 
 import os
 import re
-import shutil
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 import torch
-from hydra.core.utils import JobReturn, JobStatus
-from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-import fst
 from fst.errors import RunError, UserError
 from fst.hydra_app import configure
 from fst.schemas import TRAIN
@@ -31,55 +22,7 @@ from fst.training import train
 from fst.training.data import folder as training_data
 from fst.training.train import main
 from tests.training.data.test_shards import pack
-
-# Where two ways of computing the same are compared: Adam's first steps are signs of gradients, which rounding flips.
-SGD = [
-    "optimizer=johnson",
-    "optimizer.algorithm._target_=torch.optim.SGD",
-    "~optimizer.algorithm.betas",
-    "optimizer.algorithm.lr=1e-5",
-    "trainer.gradient_clip_val=null",
-]
-
-
-@pytest.fixture
-def small(photos: Path, painting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Overrides that make any configuration run in a second, in an empty current folder."""
-    monkeypatch.chdir(tmp_path)
-    environment = dict(os.environ)
-    yield [
-        f"style.image={painting}",
-        "style.size=48",
-        f"data.root={photos}",
-        "data.size=32",
-        "data.batch_size=2",
-        "data.workers=0",
-        "data.val_count=1",
-        "loss_network.weights=random",
-        "model.width=4",
-        "model.blocks=1",
-        "init_from=null",
-        "trainer.accelerator=cpu",
-        "trainer.precision=32-true",
-        "trainer.max_steps=2",
-        "trainer.log_every_n_steps=1",
-        "val_every=100",
-        "checkpoint_every=100",
-    ]
-    # trainer=ddp leaves its process group and LOCAL_RANK behind: the next run would wait for others.
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-    os.environ.clear()
-    os.environ.update(environment)
-
-
-def style_files() -> list[Path]:
-    return sorted(Path("outputs").glob("*/*/*.safetensors"))
-
-
-def only_run() -> Path:
-    (run,) = Path("outputs", "painting").iterdir()
-    return run
+from tests.training.runs import SGD, only_run, start, style_files, wait_for_checkpoint
 
 
 @pytest.mark.parametrize(
@@ -161,24 +104,6 @@ def test_a_stopped_and_resumed_run_equals_the_uninterrupted(
     broken, straight = (load_file(path) for path in style_files())
     for name, tensor in straight.items():
         assert torch.equal(tensor, broken[name]), name
-
-
-def start(overrides: list[str], launcher: tuple[str, ...] = ()) -> subprocess.Popen:
-    """`fst train` in a process group of its own, as a shell starts it."""
-    command = [sys.executable, *launcher, "-m", "fst.cli", "train", *overrides]
-    environment = os.environ | {"PYTHONPATH": str(Path(fst.__file__).parents[1])}
-    return subprocess.Popen(
-        command, env=environment, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def wait_for_checkpoint(process: subprocess.Popen, name: str) -> Path:
-    deadline = time.monotonic() + 120
-    while not (found := list(Path("outputs").glob(f"{name}/*/checkpoints/last.ckpt"))):
-        assert process.poll() is None, "ended by itself"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return found[0]
 
 
 def test_a_signal_to_the_whole_group_saves_and_says_how_to_go_on(small: list[str]) -> None:
@@ -362,49 +287,6 @@ def test_a_compiled_run_learns_the_same_and_writes_the_same_file(
         torch.testing.assert_close(compiled[name], tensor, rtol=1e-3, atol=5e-4)
 
 
-@pytest.fixture
-def first_run_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    fit = train._fit
-
-    def fails_once(*arguments: object, **options: object) -> None:
-        monkeypatch.setattr(train, "_fit", fit)
-        raise UserError("no such luck")
-
-    monkeypatch.setattr(train, "_fit", fails_once)
-
-
-def test_a_sweep_does_its_other_runs_when_one_fails(small: list[str], first_run_fails: None) -> None:
-    with pytest.raises(UserError, match="no such luck"):
-        main(["-m", *small, "layers.style.relu1_2=2,1"])
-    assert [path.stem for path in style_files()] == ["painting"]
-
-
-class Given(Callback):
-    """Keeps what the runs of a sweep return to Hydra."""
-
-    values: ClassVar[list[float]] = []
-
-    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: object) -> None:
-        if job_return.status is JobStatus.COMPLETED:
-            self.values.append(job_return.return_value)
-
-
-def test_a_sweep_ends_with_one_table_and_gives_the_validation_loss_to_its_sweeper(
-    small: list[str], first_run_fails: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(UserError, match="no such luck"):
-        main(["-m", *small, "loss.weights.style=1,300,20", f"+hydra.callbacks.given._target_={__name__}.Given"])
-    head, *rows = capsys.readouterr().out.partition("\n\n")[2].splitlines()
-    assert head.split() == ["val/loss", "val/content", "val/style", "loss.weights.style", "result"]
-    scores = {str(path): read_info(path).scores["loss"] for path in style_files()}
-    best, worst, failed = (row.split(maxsplit=4) for row in rows)
-    assert [best[3], worst[3], failed[3]] == ["20", "300", "1"]
-    assert {best[4]: float(best[0]), worst[4]: float(worst[0])} == pytest.approx(scores, abs=1e-4)
-    assert failed == ["-", "-", "-", "1", "failed: no such luck"]
-    assert sorted(Given.values) == pytest.approx(sorted(scores.values()))
-    assert {path.name for path in Path().iterdir()} == {"outputs"}
-
-
 def test_training_from_a_notebook_or_script(small: list[str]) -> None:
     """As `conf/README.md` shows it."""
     config = configure(TRAIN, [*small, "name=mine"])
@@ -418,32 +300,6 @@ def test_training_from_a_notebook_or_script(small: list[str]) -> None:
         configure(TRAIN, [*small, "seed=-1"])
 
 
-def test_a_sweep_over_a_folder_of_paintings(small: list[str], painting: Path) -> None:
-    Path("paintings").mkdir()
-    for name in ("first", "it's (a) second"):
-        shutil.copy(painting, f"paintings/{name}.png")
-    small = [override for override in small if not override.startswith("style.image")]
-    main(["-m", *small, "style.image=glob(paintings/*.png)"])
-    assert [path.stem for path in style_files()] == ["first", "it's (a) second"]
-    with pytest.raises(UserError, match=r"glob\(none/\*\): no such files"):
-        main(["-m", *small, "style.image=glob(none/*)"])
-
-
-def test_a_sweep_in_several_processes_does_its_other_runs_when_one_fails(small: list[str]) -> None:
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    Path("damaged").mkdir()
-    Path("damaged/a.jpg").write_text("no picture")
-    roots = "data.val_root=damaged,null"
-    process = start(["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", *small, "data.workers=1", roots])
-    printed, errors = process.communicate(timeout=240)
-    assert process.returncode == 2, errors
-    assert "none of the validation pictures can be read" in errors
-    table = printed.partition("\n\n")[2].splitlines()
-    assert len(table) == 3, "what each process noted"
-    assert "failed: " in table[-1]
-    assert printed.count("use it:") == len(style_files()) == 1
-
-
 def test_ones_own_layer_set_is_one_file(small: list[str]) -> None:
     Path("mine/layers").mkdir(parents=True)
     Path("mine/layers/edges.yaml").write_text("content: {relu1_1: 1.0}\nstyle: {conv1_2: 1.0, relu2_1: 0.5}\n")
@@ -451,33 +307,6 @@ def test_ones_own_layer_set_is_one_file(small: list[str]) -> None:
     info = load_style(style_files()[0])[1]
     assert info.layers == {"content": {"relu1_1": 1.0}, "style": {"conv1_2": 1.0, "relu2_1": 0.5}}
     assert {name for name in info.scores if "/" in name} == {"content/relu1_1", "style/conv1_2", "style/relu2_1"}
-
-
-def curve(run: Path, name: str = "train/loss") -> list[float]:
-    return [event.value for event in EventAccumulator(str(run)).Reload().Scalars(name)]
-
-
-def test_two_processes_learn_what_one_does(small: list[str]) -> None:
-    """The same global batch, shared out: the same curve, one output folder, and resume goes on from either; started
-    by Lightning first, then by torchrun."""
-    small += [*SGD, "data.batch_size=4"]
-    main([*small, "name=one", "trainer.max_steps=6"])
-    ddp = [*small, "name=two", "trainer=ddp", "trainer.devices=2"]
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-    for length, launcher in (["trainer.max_steps=3"], ()), (["trainer.max_steps=6", "ckpt_path=last"], torchrun):
-        process = start([*ddp, *length], launcher)
-        printed, errors = process.communicate(timeout=240)
-        assert process.returncode == 0, errors
-        assert printed.count("use it:") == 1
-    (one,), (two,) = (list(Path("outputs", name).iterdir()) for name in ("one", "two"))
-    assert {path.name for path in Path().iterdir()} == {"outputs"}
-    assert len(curve(two)) == 6
-    assert curve(two) == pytest.approx(curve(one), rel=1e-3)
-    assert curve(two, "val/style")[-1] == pytest.approx(curve(one, "val/style")[-1], rel=1e-3)
-    assert curve(one)[-1] < 0.9 * curve(one)[0]
-    first, second = (load_file(path) for path in style_files())
-    for name, tensor in first.items():
-        torch.testing.assert_close(second[name], tensor, rtol=1e-3, atol=5e-4)
 
 
 def test_the_temporal_term_is_trained_and_depends_on_the_seed_alone(small: list[str]) -> None:
