@@ -11,8 +11,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fst.errors import RunError, UserError
 from fst.files import fill, write_errors_of, written_atomically
 
@@ -37,6 +35,8 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     Raises:
         RunError: it cannot be written.
     """
+    import torch  # here, because the folders of runs are found without it
+
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
     with written_atomically(path) as temporary, write_errors_of(path):
@@ -55,6 +55,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     if reason := _damage(path):
         raise CheckpointError(f"ckpt_path={path}: not a checkpoint, or damaged ({reason})")
+    import torch
+
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

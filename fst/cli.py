@@ -96,13 +96,13 @@ def _complete(arguments: list[str]) -> int:
 
 def _hydra_application(command: str, *arguments: str) -> int:
     if command == "train":
-        from fst.training.train import main as run
+        from fst.commands.train import main as run
     elif command == "optimize":
-        from fst.study.optimize import main as run
+        from fst.commands.optimize import main as run
     elif command == "compare":
-        from fst.study.compare import main as run
+        from fst.commands.compare import main as run
     else:
-        from fst.study.search import main as run
+        from fst.commands.search import main as run
     run(list(arguments))
     return 0
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NoReturn
 
 import hydra
-import torch
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
@@ -40,6 +39,8 @@ Job = Callable[[DictConfig, Path], Outcome]
 
 def _job_devices() -> int | list[int]:
     """Lightning's `devices` for one job of a sweep: the jobs take the GPUs in turn."""
+    import torch  # only here
+
     started = HydraConfig.initialized() and not OmegaConf.is_missing(HydraConfig.get().job, "num")
     number = HydraConfig.get().job.num if started else 0
     count = torch.cuda.device_count()

@@ -10,7 +10,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from fst.networks.vgg import layer_table
+from fst.networks.vgg_layers import layer_table
 from fst.schemas import Application
 from fst.typed import show
 

@@ -1,7 +1,7 @@
 """The perceptual loss (Johnson et al. 2016): content, style and total-variation terms over named layers."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +9,9 @@ from torch.autograd.function import FunctionCtx
 
 from fst.errors import UserError
 from fst.networks.vgg import LossNetwork
+from fst.style_info import Convention, Reduction
 
-CONVENTIONS = ("relative", "johnson", "gatys")
-REDUCTIONS = ("mean", "sum")
+CONVENTIONS, REDUCTIONS = get_args(Convention), get_args(Reduction)
 _TINY = 1e-12  # keeps the relative terms finite where all features are zero
 
 

@@ -5,17 +5,18 @@ All raise a `UserError` that names the keys.
 
 import functools
 import pkgutil
+from typing import TYPE_CHECKING
 
-import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from fst.errors import UserError
-from fst.networks.transform import TransformNetwork
-from fst.networks.vgg import LossNetwork, refuse_unknown_layers
-from fst.style_file import load_style
+from fst.networks.vgg_layers import refuse_unknown_layers
 from fst.style_info import find_style, read_info
 from fst.typed import show
+
+if TYPE_CHECKING:
+    from fst.networks.transform import TransformNetwork
 
 
 def check_loss_network(network: DictConfig) -> None:
@@ -42,6 +43,8 @@ def check_loss(config: DictConfig, task: str) -> None:
 
 @functools.cache  # the cells of a study share them
 def _read_weights(architecture: str, layers: frozenset[str], weights: str) -> None:
+    from fst.networks.vgg import LossNetwork  # here and below, since it loads torch
+
     LossNetwork(architecture, layers, weights)
 
 
@@ -60,8 +63,10 @@ def check_start(config: DictConfig) -> None:
     load_start(config)
 
 
-def load_start(config: DictConfig) -> TransformNetwork:
+def load_start(config: DictConfig) -> "TransformNetwork":
     """The network of the style to start from, `init_from`; one of the user's own class is made by `model._target_`."""
+    from fst.style_file import load_style
+
     own = config.model.get("_target_")
     return load_style(find_style(config.init_from), pkgutil.resolve_name(own) if own else None)[0]
 
@@ -85,6 +90,8 @@ def teacher_config(config: DictConfig) -> DictConfig:
 
 def check_optimizer(algorithm: DictConfig) -> None:
     """Refuse what is no optimiser, and arguments that its class refuses: that knows best what they can be."""
+    import torch
+
     name = algorithm._target_
     kind = pkgutil.resolve_name(name)
     if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
@@ -98,6 +105,8 @@ def check_optimizer(algorithm: DictConfig) -> None:
 
 def check_devices(trainer: DictConfig) -> None:
     """Refuse devices that this machine does not have."""
+    import torch
+
     wanted = trainer.accelerator
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not (wanted in ("auto", "cpu") or there.get(wanted) or (wanted == "gpu" and any(there.values()))):
@@ -124,6 +133,8 @@ def check_processes(config: DictConfig) -> None:
 
 
 def _processes(trainer: DictConfig) -> int:
+    import torch
+
     devices = trainer.devices
     if devices == "auto":
         devices = 1 if trainer.accelerator == "cpu" else max(1, torch.cuda.device_count())

@@ -4,13 +4,15 @@ Defaults, their sources and comments are in `conf`; types, ranges and choices ar
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from msgspec import Meta
 from omegaconf import DictConfig
 
-from fst.perceptual import CONVENTIONS
-from fst.pictures import LEAST_SIDE
+from fst.errors import UserError
+from fst.pictures import LEAST_SIDE, read_image, resize_longer_side
+from fst.resources import find_style_image
 from fst.rules import (
     check_devices,
     check_loss,
@@ -21,18 +23,20 @@ from fst.rules import (
     teacher_config,
     trains_teacher,
 )
-from fst.typed import Open, check, one_of
+from fst.style_info import Convention, Reduction
+from fst.typed import Open, check
 from fst.values import (
     Architecture,
     Blocks,
     Channels,
     Count,
     Decay,
+    Device,
     Name,
     Norm,
     Photos,
+    Picture,
     Rate,
-    Reduction,
     Seed,
     Shards,
     Share,
@@ -40,6 +44,7 @@ from fst.values import (
     Start,
     Style,
     StylePicture,
+    Task,
     Text,
     Weight,
     Weights,
@@ -87,7 +92,7 @@ class OwnTerm(Open):
 class Loss:
     """conf/loss"""
 
-    convention: Annotated[str, one_of(CONVENTIONS)]
+    convention: Convention
     reduction: Reduction
     weights: TermWeights
     terms: dict[str, OwnTerm]
@@ -177,10 +182,6 @@ class Optimizer:
     final_lr_ratio: Share
     lr_reference_batch_size: Count | None
 
-    @staticmethod
-    def rule(config: DictConfig) -> None:
-        check_optimizer(config.algorithm)
-
 
 @dataclass
 class Ddp:
@@ -210,8 +211,6 @@ class Trainer:
     gradient_clip_algorithm: Literal["norm", "value"] = "norm"
     deterministic: bool | Literal["warn"] = False
     detect_anomaly: bool = False
-
-    rule = staticmethod(check_devices)
 
 
 @dataclass
@@ -268,18 +267,62 @@ class Train:
     loss: Loss
     model: Johnson | Unshuffle | OwnModel
     data: Folder | Synthetic | WebDataset | OwnData
-    optimizer: Optimizer
     trainer: Trainer
     logger: dict[str, Tensorboard | OwnLogger]
     callbacks: dict[str, OwnCallback]
+    optimizer: Optimizer  # the last of the keys: its class loads torch
 
     @staticmethod
     def rule(config: DictConfig) -> None:
         check_loss(config, "transfer")
         check_start(config)
+        check_optimizer(config.optimizer.algorithm)
+        check_devices(config.trainer)
         check_processes(config)
         if trains_teacher(config):
             check(teacher_config(config), Train, "teacher.train.")
+
+
+@dataclass
+class Optimize:
+    """conf/optimize.yaml"""
+
+    task: Task
+    content: Picture
+    size: Side
+    style: StyleImage
+    init: Literal["content", "noise"] | Picture | None
+    algorithm: Literal["lbfgs", "adam"]
+    lr: Rate
+    steps: Count
+    levels: Annotated[int, Meta(ge=1, le=10)]
+    name: Name
+    seed: Seed
+    device: Device
+    precision: Literal["float32", "auto"]
+    every: Count
+    ckpt_path: Text | None
+    loss_network: Network
+    layers: Layers
+    loss: Loss
+    logger: dict[str, Tensorboard | OwnLogger]
+
+    @staticmethod
+    def unused(config: DictConfig) -> frozenset[str]:
+        """Keys that the task does not need."""
+        return frozenset({"reconstruct": ["style.image"], "texture": ["content"]}.get(str(config.get("task")), []))
+
+    @staticmethod
+    def rule(config: DictConfig) -> None:
+        check_loss(config, config.task)
+        source = find_style_image(config.style.image) if config.task == "texture" else Path(config.content)
+        image = resize_longer_side(read_image(source), config.size)
+        if min(image.size) >> (config.levels - 1) < LEAST_SIDE:
+            begins = " × ".join(str(side >> (config.levels - 1)) for side in image.size)
+            raise UserError(
+                f"levels={config.levels} begins with {begins} pixels, fewer than {LEAST_SIDE} a side; "
+                "take fewer levels or a larger size"
+            )
 
 
 class Application(NamedTuple):
@@ -297,3 +340,4 @@ class Application(NamedTuple):
 
 
 TRAIN = Application("train", Train, "fst train style.image=PAINTING data.root=PHOTOS")
+OPTIMIZE = Application("optimize", Optimize, "fst optimize content=PHOTO style.image=PAINTING")

@@ -28,6 +28,9 @@ _MOST = 1024  # of widths and numbers of blocks, so that a crafted file cannot a
 
 _LONGEST_HEADER = 10**8  # bytes, the limit of safetensors itself
 
+Convention = Literal["relative", "johnson", "gatys"]  # of the perceptual loss, see `fst.perceptual`
+Reduction = Literal["mean", "sum"]  # likewise
+
 _Number = Annotated[float, msgspec.Meta(ge=-1e30, le=1e30)]  # finite
 _Count = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
 
@@ -43,8 +46,8 @@ class Layers(TypedDict):
 class Loss(TypedDict):
     """As in `conf/loss`, see `fst.perceptual`."""
 
-    convention: Literal["relative", "johnson", "gatys"]
-    reduction: Literal["mean", "sum"]
+    convention: Convention
+    reduction: Reduction
     weights: dict[Literal["content", "style", "tv", "range", "grid", "temporal"], _Number]
     terms: NotRequired[dict[str, dict[str, Any]]]
 

@@ -1,19 +1,19 @@
-"""Types of configuration values: numbers with ranges, names from tables, files that must exist."""
+"""Types of configuration values: numbers with ranges, names from tables, files that must exist.
+
+Here, in `fst.schemas` and `fst.rules`, torch is loaded only by the checks that need it, so that mistakes are found at
+once.
+"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
 from fst.errors import UserError
 from fst.files import check_name
-from fst.hardware import pick_device
-from fst.networks.transform import NORMS
-from fst.networks.vgg import LOSS_NETWORKS
-from fst.perceptual import REDUCTIONS
+from fst.networks.vgg_layers import LOSS_NETWORKS
 from fst.pictures import LEAST_SIDE, PICTURE_SUFFIXES, read_image
 from fst.resources import find_style_image
-from fst.style_file import load_style
 from fst.style_info import find_style, read_info
 from fst.typed import Check, one_of, show
 
@@ -51,6 +51,21 @@ def _check_weights(value: str) -> None:
         raise UserError("no such file; it can be imagenet, bundled (compact only), random or a file's path")
 
 
+def _load_style(value: str) -> None:
+    path = find_style(value)
+    read_info(path)
+    from fst.style_file import load_style  # only now what loads torch
+
+    load_style(path)
+
+
+def _check_device(value: str) -> None:
+    if value not in ("auto", "cpu"):
+        from fst.hardware import pick_device  # likewise
+
+        pick_device(value)
+
+
 Count = Annotated[int, Meta(ge=1, le=10**9)]
 Seed = Annotated[int, Meta(ge=0, lt=2**32)]  # NumPy's range
 Side = Annotated[int, Meta(ge=LEAST_SIDE, le=16384)]  # pixels
@@ -67,11 +82,10 @@ StylePicture = Annotated[str, Check(_read_style_image, "a picture file or the na
 Photos = Annotated[str, Check(_check_photos, "a folder of photos")]
 Shards = Annotated[str, Check(_check_shards, "tar files or URLs")]
 Weights = Annotated[str, Check(_check_weights, "imagenet, bundled, random or a file")]
-Style = Annotated[str, Check(lambda value: load_style(find_style(value)), "a trained style's name or file")]
+Style = Annotated[str, Check(_load_style, "a trained style's name or file")]
 # `check_start` reads its weights: that may take the class that is being trained.
 Start = Annotated[str, Check(lambda value: read_info(find_style(value)), "a trained style's name or file")]
-Device = Annotated[str, Check(pick_device, "auto, cpu, cuda, cuda:1 or mps")]
-Norm = Annotated[str, one_of(NORMS)]
+Device = Annotated[str, Check(_check_device, "auto, cpu, cuda, cuda:1 or mps")]
+Norm = Literal["instance", "batch"]  # the keys of `fst.networks.transform.NORMS`
 Architecture = Annotated[str, one_of(LOSS_NETWORKS)]
-Reduction = Annotated[str, one_of(REDUCTIONS)]
 Task = Annotated[str, one_of(TASKS)]

@@ -22,9 +22,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fst.checkpoints import FOLDER, checkpoint_of, load_checkpoint
+from fst.commands.train import main as train
 from fst.errors import UserError
 from fst.resources import resource_folder
-from fst.training.train import main as train
 
 STEPS = 12
 TINY = [

@@ -33,7 +33,8 @@ from tqdm import tqdm
 from fst.files import write_atomically
 from fst.hardware import fast_dtype, keep_large_blocks
 from fst.images import from_uint8, read_tensor
-from fst.networks.vgg import LossNetwork, layer_table
+from fst.networks.vgg import LossNetwork
+from fst.networks.vgg_layers import layer_table
 from fst.perceptual import gram_matrix
 from fst.pictures import find_images, read_image
 from fst.style_file import load_style

@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from fst.images import read_tensor
 from fst.inference.stylizer import Stylizer
-from fst.networks.vgg import LossNetwork, layer_table
+from fst.networks.vgg import LossNetwork
+from fst.networks.vgg_layers import layer_table
 from fst.perceptual import content_term, gram_matrix, style_term
 from fst.pictures import find_images
 

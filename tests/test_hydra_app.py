@@ -11,9 +11,8 @@ from hydra import compose, initialize_config_dir
 from fst.cli import main as fst
 from fst.hydra_app import check_config, config_error, read_arguments
 from fst.resources import resource_folder
-from fst.schemas import TRAIN
+from fst.schemas import OPTIMIZE, TRAIN
 from fst.study.cells import COMPARE
-from fst.study.optimize import OPTIMIZE
 from fst.style_info import find_style
 from tests.mistakes import run
 

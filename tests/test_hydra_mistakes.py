@@ -1,5 +1,9 @@
 """Mistaken and sensible command lines of `fst train`, `optimize` and `compare`."""
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,7 +27,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str
     # What is accepted would run: here it ends with status 0.
     monkeypatch.setattr("fst.training.train.train", lambda config, folder: (folder, {}))
     monkeypatch.setattr("fst.study.optimize.optimize", lambda config, folder: (folder, {}))
-    monkeypatch.setattr("fst.study.compare.launch", lambda *_: print("launched"))
+    monkeypatch.setattr("fst.commands.compare.launch", lambda *_: print("launched"))
     for folder in ("photos", "empty", "mine"):
         Path(folder).mkdir()
     for path in ("photo.jpg", "painting.jpg", "photos/a.jpg", "photos/b.jpg"):
@@ -59,3 +63,29 @@ def test_every_mistake_is_refused_in_one_clear_line(command: str, chunk: int, st
             found.append(f"does not name {key}")
         faults += [f"{' '.join(mistake)}: {', '.join(found)}: {outcome.err[-400:]}"] if found else []
     assert not faults, "\n".join(faults)
+
+
+def test_they_are_found_before_torch_is_loaded(start: dict[str, list[str]]) -> None:
+    """But for those in keys that are checked after the optimiser, whose class needs torch."""
+    program = """
+import json, sys
+sys.modules["torch"] = None  # importing it would be an error
+from tests.mistakes import run
+for command in json.load(sys.stdin):
+    outcome = run(command)
+    if outcome.faults() or "optimizer.algorithm._target_=" in outcome.err:
+        print(outcome)
+"""
+    commands = [[name, *start[name], *mistake] for name in MISTAKES for mistake in MISTAKES[name][::10]]
+    late = ("optimizer.", "trainer.devices", "init_from=the", "+layers.", "layers.content", "+teacher.", "weights=text")
+    found = [command for command in commands if not any(override.startswith(late) for override in command[-2:])]
+    assert len(found) > 35
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        input=json.dumps(found),
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    assert done.stdout == ""

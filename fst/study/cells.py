@@ -15,14 +15,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fst.errors import UserError
 from fst.hydra_app import check_config, config_error
-from fst.networks.transform import LEAST_SIDE
-from fst.networks.vgg import layer_table
+from fst.networks.vgg_layers import layer_table
 from fst.overrides import quote, search_path
-from fst.schemas import TRAIN, Application, StyleImage
+from fst.pictures import LEAST_SIDE
+from fst.schemas import OPTIMIZE, TRAIN, Application, StyleImage
 from fst.study.claims import CLAIMS
-from fst.study.optimize import OPTIMIZE
+from fst.style_info import Reduction
 from fst.typed import one_of, show
-from fst.values import Architecture, Count, Device, Name, Photos, Picture, Reduction, Seed, Task, Text, Weight, Weights
+from fst.values import Architecture, Count, Device, Name, Photos, Picture, Seed, Task, Text, Weight, Weights
 
 METHODS = ("slow", "fast")
 

@@ -23,7 +23,8 @@ from fst.files import check_writable, write_atomically
 from fst.hardware import peak_memory_mib, pick_device
 from fst.images import read_tensor
 from fst.inference.stylizer import Stylizer
-from fst.networks.vgg import LossNetwork, layer_table
+from fst.networks.vgg import LossNetwork
+from fst.networks.vgg_layers import layer_table
 from fst.perceptual import LossWeights, PerceptualLoss, total_variation
 from fst.pictures import LEAST_SIDE, require_images
 from fst.resources import find_style_image

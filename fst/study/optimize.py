@@ -2,15 +2,12 @@
 
 import json
 import logging
-import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from msgspec import Meta
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from tqdm import tqdm
@@ -28,70 +25,18 @@ from fst.checkpoints import (
 from fst.errors import UserError
 from fst.files import write_atomically
 from fst.hardware import fast_dtype, keep_large_blocks, pick_device
-from fst.hydra_app import run_application
 from fst.images import read_tensor, resize, to_pil, to_tensor
 from fst.perceptual import PerceptualLoss
-from fst.pictures import LEAST_SIDE, read_image, resize_longer_side, write_image
+from fst.pictures import resize_longer_side, write_image
 from fst.resources import find_style_image
-from fst.rules import check_loss
-from fst.schemas import Application, Layers, Loss, Network, OwnLogger, StyleImage, Tensorboard
 from fst.signals import Interrupted, StopRequest
-from fst.study.gatys import ALGORITHMS, Optimization, pyramid, start_picture
-from fst.sweep import Outcome
+from fst.study.gatys import Optimization, pyramid, start_picture
 from fst.training.curves import Curves, build_loggers, running
 from fst.training.module import build_loss, read_style_image
-from fst.typed import one_of
-from fst.values import Count, Device, Name, Picture, Rate, Seed, Side, Task, Text
 
 log = logging.getLogger(__name__)
 
 _MAY_DIFFER = ("steps", "every", "name", "device", "logger", "ckpt_path")  # may differ when a run is resumed
-PRECISIONS = ("float32", "auto")
-
-
-@dataclass
-class Optimize:
-    """conf/optimize.yaml"""
-
-    task: Task
-    content: Picture
-    size: Side
-    style: StyleImage
-    init: Literal["content", "noise"] | Picture | None
-    algorithm: Annotated[str, one_of(ALGORITHMS)]
-    lr: Rate
-    steps: Count
-    levels: Annotated[int, Meta(ge=1, le=10)]
-    name: Name
-    seed: Seed
-    device: Device
-    precision: Annotated[str, one_of(PRECISIONS)]
-    every: Count
-    ckpt_path: Text | None
-    loss_network: Network
-    layers: Layers
-    loss: Loss
-    logger: dict[str, Tensorboard | OwnLogger]
-
-    @staticmethod
-    def unused(config: DictConfig) -> frozenset[str]:
-        """Keys that the task does not need."""
-        return frozenset({"reconstruct": ["style.image"], "texture": ["content"]}.get(str(config.get("task")), []))
-
-    @staticmethod
-    def rule(config: DictConfig) -> None:
-        check_loss(config, config.task)
-        source = find_style_image(config.style.image) if config.task == "texture" else Path(config.content)
-        image = resize_longer_side(read_image(source), config.size)
-        if min(image.size) >> (config.levels - 1) < LEAST_SIDE:
-            begins = " × ".join(str(side >> (config.levels - 1)) for side in image.size)
-            raise UserError(
-                f"levels={config.levels} begins with {begins} pixels, fewer than {LEAST_SIDE} a side; "
-                "take fewer levels or a larger size"
-            )
-
-
-OPTIMIZE = Application("optimize", Optimize, "fst optimize content=PHOTO style.image=PAINTING")
 
 
 def optimize(config: DictConfig, folder: Path) -> Path:
@@ -210,12 +155,3 @@ def _write_picture(path: Path, picture: Tensor, curves: list[Curves], step: int)
     write_image(image, path)
     for each in curves:
         each.log_image("picture", np.asarray(image), step)
-
-
-def main(arguments: list[str]) -> None:
-    """`fst optimize`.
-
-    Raises:
-        UserError, RunError, Interrupted: the first run's that failed; a sweep does its other runs all the same.
-    """
-    run_application(OPTIMIZE, arguments, lambda config, folder: Outcome(os.path.relpath(optimize(config, folder))))

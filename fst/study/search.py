@@ -5,92 +5,45 @@ import functools
 import itertools
 import logging
 import math
-import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from msgspec import Meta
 from omegaconf import DictConfig, OmegaConf
 from PIL.Image import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from fst.checkpoints import fingerprint, flat_settings
-from fst.errors import RunError, UserError, find_cause
+from fst.errors import RunError, find_cause
 from fst.files import write_atomically
 from fst.hardware import fast_dtype, keep_large_blocks, pick_device
-from fst.hydra_app import check_jobs, launch, read_arguments, search_path, show_configuration
+from fst.hydra_app import search_path
 from fst.images import from_uint8, read_tensor, to_pil
 from fst.inference.stylizer import Stylizer
-from fst.networks.transform import LEAST_SIDE
 from fst.networks.vgg import LossNetwork
 from fst.overrides import quote
 from fst.perceptual import LossWeights, PerceptualLoss
-from fst.pictures import flatten_alpha, read_image, require_images, write_image
+from fst.pictures import flatten_alpha, read_image, write_image
 from fst.resources import find_style_image
-from fst.schemas import Application, Loss, Network
 from fst.signals import StopRequest
 from fst.study import fast
 from fst.study.criteria import Criteria, score_layers
 from fst.study.front import front_of, recommend
 from fst.study.gatys import Optimization
+from fst.study.search_config import photo_files
 from fst.study.search_report import Result, photos_file, picture_file, write_report
-from fst.study.space import Candidate, Space, describe, layer_set, named_candidates, usable
+from fst.study.space import Candidate, describe, layer_set, named_candidates, usable
 from fst.study.trials import Trials
-from fst.sweep import Outcome
 from fst.training.data.crops import centre_crop
 from fst.training.data.folder import fingerprint as photos_fingerprint
-from fst.typed import one_of
-from fst.values import Count, Device, Name, Photos, Seed, StylePicture, Text
 
 log = logging.getLogger(__name__)
 
-METHODS = ("slow", "fast")
 SCORED_SCALES = (1.0, 1.5, 2.0)  # sizes of the painting that pictures are scored against: the same for all spaces
 # What may differ when a search goes on: it decides how many trials there are and which, but not their scores.
 _MAY_DIFFER = ("trials", "minutes", "sampler", "first", "name", "config_dir", "seed", "device")
-
-
-@dataclass
-class Painting:
-    image: StylePicture
-
-
-@dataclass
-class Search:
-    """conf/search.yaml"""
-
-    style: Painting
-    photos: Photos
-    count: Annotated[int, Meta(ge=1, le=64)]
-    size: Annotated[int, Meta(ge=2 * LEAST_SIDE, le=4096)]
-    method: Annotated[str, one_of(METHODS)]
-    steps: Count
-    train_steps: Count
-    trials: Count
-    minutes: Annotated[float, Meta(gt=0, le=1e6)] | None
-    sampler: Annotated[str, one_of(("tpe", "random"))]
-    first: list[Text]
-    loss_network: Network
-    loss: Loss
-    space: Space
-    judge: Network
-    name: Name
-    config_dir: str | None
-    seed: Seed
-    device: Device
-
-    @staticmethod
-    def rule(config: DictConfig) -> None:
-        usable(config.space, config.loss_network.architecture)
-        named_candidates(config)
-        photo_files(config)
-
-
-SEARCH = Application("search", Search, "fst search style.image=PAINTING photos=FOLDER")
 
 
 class Workbench:
@@ -154,22 +107,6 @@ class Workbench:
 def side_by_side(pictures: Tensor) -> Image:
     """`(B, 3, H, W)` pictures in one row."""
     return to_pil(torch.cat(pictures.split(1), 3))
-
-
-def photo_files(config: DictConfig) -> list[Path]:
-    """Twice `count` photos, evenly spaced in the folder: those that `PhotoDataModule` never trains on.
-
-    Raises:
-        UserError: too few photos.
-    """
-    paths = require_images(config.photos, "photos=")
-    wanted = 2 * config.count
-    least = 10 * wanted if config.method == "fast" else wanted  # of fewer, the data module would hold out fewer
-    if len(paths) < least:
-        raise UserError(
-            f"photos={config.photos}: {len(paths)} photos; count={config.count}, method={config.method} need {least}"
-        )
-    return paths[:: len(paths) // wanted][:wanted]
 
 
 def fast_overrides(config: DictConfig, candidate: Candidate, folder: Path) -> list[str]:
@@ -283,19 +220,3 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     known["photos"] = photos_fingerprint(config.photos, photo_files(config))
     seeded = config.method == "fast"  # networks start from random weights, the slow method from the photos
     return flat_settings(plain, tuple(key for key in _MAY_DIFFER if not (seeded and key == "seed"))) | known
-
-
-def main(arguments: list[str]) -> None:
-    """`fst search`.
-
-    Raises:
-        UserError, RunError: see `search`, or a mistake in the configuration.
-        KeyboardInterrupt: stopped by a signal.
-    """
-    options = read_arguments(SEARCH, arguments)
-    if options.config_dir is not None:  # the named layer sets are composed with it as well
-        options.overrides.append(f"config_dir={quote(Path(options.config_dir).resolve())}")
-    if show_configuration(SEARCH, options):
-        return
-    check_jobs(SEARCH, options)
-    launch(SEARCH, options, lambda config, folder: Outcome(search(config, Path(os.path.relpath(folder)))))

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fst.errors import UserError
 from fst.hydra_app import config_error, search_path
-from fst.networks.vgg import LOSS_NETWORKS, layer_table, refuse_unknown_layers
+from fst.networks.vgg_layers import LOSS_NETWORKS, layer_table, refuse_unknown_layers
 from fst.schemas import Application
 from fst.typed import show
 from fst.values import Text, Weight

@@ -1,11 +1,9 @@
-"""`fst train`: from a configuration to a style file."""
+"""Training: from a configuration to a style file."""
 
 import functools
 import logging
 import math
-import os
 import signal
-import threading
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,21 +16,17 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pytorch_lightning.utilities.model_helpers import is_overridden
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 from fst.checkpoints import FOLDER, LAST, TEACHER, checkpoint_of, find_checkpoint, flat_settings, read_checkpoint
 from fst.errors import RunError, UserError, find_cause
 from fst.hardware import fast_dtype, keep_large_blocks, pick_device
-from fst.hydra_app import run_application
 from fst.networks.own import build_own_network
 from fst.networks.transform import TransformNetwork, build_transform_network
 from fst.rules import load_start, teacher_config, trains_teacher
-from fst.schemas import TRAIN
 from fst.signals import Interrupted
 from fst.style_file import load_style, save_style
 from fst.style_info import BUNDLED, STYLE_SUFFIX, StyleInfo, find_style
-from fst.sweep import Outcome
 from fst.training.callbacks import AtomicCheckpoints, GracefulStop, ImageLogger, ProgressBar
 from fst.training.curves import Curves, build_loggers, running
 from fst.training.data.crops import CropDataModule
@@ -40,8 +34,6 @@ from fst.training.module import StyleTransferModule, build_loss, read_style_imag
 from fst.training.record import RECORD, Record
 
 log = logging.getLogger(__name__)
-
-_SHOWN = ("val/loss", "val/content", "val/style")  # in the table of a sweep, which minimises the first
 
 
 class Trained(NamedTuple):
@@ -273,31 +265,3 @@ def _write_style(
         scores={name.removeprefix("val/"): score for name, score in scores.items()},
     )
     save_style(path, module.network, info)
-
-
-def _is_writer() -> bool:
-    """Whether this is the process that writes and prints, of several with trainer=ddp."""
-    return getattr(rank_zero_only, "rank", 0) == 0
-
-
-def main(arguments: list[str]) -> None:
-    """`fst train`.
-
-    Raises:
-        UserError, RunError, Interrupted: the first run's that failed; a sweep does its other runs all the same.
-    """
-
-    def job(config: DictConfig, folder: Path) -> Outcome:
-        path, scores = train(config, folder)
-        shown = os.path.relpath(path)
-        text = f"trained {config.name}: {shown}\nuse it:  fst stylize PHOTO -s {shown}"
-        return Outcome(text, shown, {name: scores[name] for name in _SHOWN if name in scores})
-
-    threading.excepthook = _drop_write_errors
-    run_application(TRAIN, arguments, job, quiet=not _is_writer())
-
-
-def _drop_write_errors(failure: threading.ExceptHookArgs) -> None:
-    """Drop the traceback that TensorBoard's writing thread prints: `Curves` reports the same error."""
-    if not issubclass(failure.exc_type, OSError):
-        threading.__excepthook__(failure)

@@ -9,7 +9,8 @@ from torchvision.models import vgg as torchvision_vgg
 
 from fst.errors import UserError
 from fst.images import read_tensor
-from fst.networks.vgg import LossNetwork, layer_table
+from fst.networks.vgg import LossNetwork
+from fst.networks.vgg_layers import layer_table
 from fst.perceptual import gram_matrix, style_term
 from fst.pictures import find_images
 from fst.resources import resource_folder

@@ -12,11 +12,11 @@ from omegaconf import DictConfig, OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fst.cli import main as fst
+from fst.commands.compare import main
 from fst.errors import RunError, UserError
 from fst.perceptual import PerceptualLoss
 from fst.resources import resource_folder
 from fst.study import compare
-from fst.study.compare import main
 from fst.study.report import colour
 
 ROOT = "outputs/compare"

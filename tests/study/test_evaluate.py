@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from fst.cli import main as fst
+from fst.commands.train import main as train
 from fst.errors import UserError
 from fst.images import read_tensor, to_tensor
 from fst.networks.vgg import LossNetwork
 from fst.perceptual import LossWeights, PerceptualLoss
 from fst.study.evaluate import evaluate_all, similarity, slow_curve
-from fst.training.train import main as train
 from tests.conftest import make_picture
 
 

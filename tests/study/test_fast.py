@@ -14,12 +14,12 @@ import torch
 from PIL import Image, ImageChops
 
 import fst
+from fst.commands.compare import _plan, main
 from fst.errors import RunError
 from fst.hydra_app import read_arguments
 from fst.images import read_tensor, to_pil
 from fst.inference.stylizer import Stylizer
 from fst.study.cells import COMPARE, METHODS
-from fst.study.compare import _plan, main
 from fst.style_info import read_info
 
 STUDY = Path("outputs/compare/fast_sets")

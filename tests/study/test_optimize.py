@@ -12,15 +12,16 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from fst.cli import main as fst
+from fst.commands.optimize import main
 from fst.errors import UserError
 from fst.images import read_tensor
-from fst.networks.vgg import LossNetwork, layer_table
+from fst.networks.vgg import LossNetwork
+from fst.networks.vgg_layers import layer_table
 from fst.perceptual import LossWeights, PerceptualLoss
 from fst.resources import resource_folder
 from fst.signals import Interrupted
 from fst.study import optimize as module
 from fst.study.gatys import Optimization, start_picture
-from fst.study.optimize import main
 
 
 @pytest.fixture

@@ -13,11 +13,13 @@ from hydra import compose
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fst.cli import main as fst
+from fst.commands.search import main
 from fst.errors import RunError, UserError
 from fst.hydra_app import check_config, composing
 from fst.schemas import TRAIN
-from fst.study import fast, search
-from fst.study.search import Workbench, main
+from fst.study import fast
+from fst.study.search import Workbench
+from fst.study.search_config import SEARCH, photo_files
 from fst.style_info import read_info
 from fst.training.data.folder import PhotoDataModule
 from tests.conftest import make_picture
@@ -187,8 +189,8 @@ def test_a_fast_trial_trains_a_network_on_photos_that_it_is_not_scored_on(
     assert dict(config.layers.style) == {"relu1_2": 1.0}
     data = PhotoDataModule(config.data.root, val_count=config.data.val_count)
     assert {path.name for path in data.photos.paths}.isdisjoint({"00.jpg", "10.jpg"})
-    with composing(search.SEARCH):
-        chosen = search.photo_files(compose("search", [*small, f"photos={tmp_path / 'many'}", "method=fast"]))
+    with composing(SEARCH):
+        chosen = photo_files(compose("search", [*small, f"photos={tmp_path / 'many'}", "method=fast"]))
     assert [path.name for path in chosen] == ["00.jpg", "10.jpg"]
 
 

@@ -21,13 +21,13 @@ from torch.utils.data import DataLoader
 
 from fst.checkpoints import new_folder
 from fst.cli import main as cli
+from fst.commands.train import main
 from fst.errors import RunError, UserError
 from fst.networks.transform import TransformNetwork
 from fst.style_file import load_style
 from fst.style_info import StyleInfo
 from fst.training import callbacks
 from fst.training.module import StyleTransferModule
-from fst.training.train import main
 from tests.conftest import make_picture
 
 

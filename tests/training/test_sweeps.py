@@ -11,10 +11,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from safetensors.torch import load_file
 
+from fst.commands.train import main
 from fst.errors import UserError
 from fst.style_info import read_info
 from fst.training import train
-from fst.training.train import main
 from tests.training.runs import SGD, curve, start, style_files
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
+from fst.commands.train import main
 from fst.errors import RunError, UserError
 from fst.hydra_app import configure
 from fst.schemas import TRAIN
@@ -20,7 +21,6 @@ from fst.style_file import load_style
 from fst.style_info import read_info
 from fst.training import train
 from fst.training.data import folder as training_data
-from fst.training.train import main
 from tests.training.data.test_shards import pack
 from tests.training.runs import SGD, only_run, start, style_files, wait_for_checkpoint
 

@@ -1,0 +1,67 @@
+"""`fst compare`: a Hydra application. Its configuration and those of all cells are checked before torch is loaded."""
+
+from argparse import Namespace
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from fst.errors import RunError, UserError
+from fst.hydra_app import check_config, compose_config, composing, launch, read_arguments, show_configuration
+from fst.overrides import quote
+from fst.study.cells import COMPARE, Cell, cell_folder, cells_of, check_cell, study_folder
+from fst.sweep import Outcome
+
+
+def _plan(options: Namespace) -> tuple[DictConfig, dict[Cell, Path]]:
+    """The study, and the folder of each cell; all configurations are checked before the first cell starts."""
+    with composing(COMPARE):
+        config = compose_config(COMPARE, options.overrides)
+        check_config(COMPARE, config)
+        cells = cells_of(config)
+        for cell in cells:
+            check_cell(config, cell)
+        return config, {cell: cell_folder(config, cell) for cell in cells}
+
+
+def _as_list(argument: str) -> str:
+    """`layers=a,b` as `layer_sets=[a,b]`: to Hydra, `layers` is a group, which takes one choice."""
+    key, _, value = argument.partition("=")
+    return f"layer_sets=[{value.strip('[]')}]" if key == "layers" else argument
+
+
+def main(arguments: list[str]) -> None:
+    """`fst compare`.
+
+    Raises:
+        UserError: a mistake in the configuration.
+        RunError: a cell failed; the others are done.
+    """
+    own = any(argument.startswith("layers=") for argument in arguments)
+    study = ["study=mine"] if own and not any(argument.startswith("study=") for argument in arguments) else []
+    options = read_arguments(COMPARE, [*study, *map(_as_list, arguments)])
+    if options.config_dir is not None:  # the cells' configurations are composed with it as well
+        options.overrides.append(f"config_dir={quote(Path(options.config_dir).resolve())}")
+    if show_configuration(COMPARE, options):
+        return
+    if options.multirun:
+        raise UserError("-m: fst compare already runs a job for each cell of a study; give each key one value")
+    config, folders = _plan(options)
+    chosen = range(len(folders)) if config.cell is None else [config.cell]
+    options.flags += ["--multirun"]
+    options.overrides += [f"cell={','.join(map(str, chosen))}"]
+
+    def job(config: DictConfig, _: Path) -> Outcome:
+        from fst.study.compare import run_cell
+
+        return Outcome(run_cell(config, cells_of(config)[config.cell]))
+
+    launch(COMPARE, options, job)
+    from fst.study.compare import read_result
+    from fst.study.report import write_report
+
+    results = [read_result(cell, folder) for cell, folder in folders.items()]
+    page = write_report(config, results, study_folder(config))
+    print(f"{sum('failed' not in result for result in results)} of {len(results)} cells done: {page}")
+    if failures := [results[number] for number in chosen if "failed" in results[number]]:
+        first = failures[0]
+        raise RunError(f"{len(failures)} of {len(chosen)} cells failed; {first['cell']['name']}: {first['failed']}")

@@ -1,0 +1,25 @@
+"""`fst optimize`: a Hydra application. Its configuration is checked before torch is loaded."""
+
+import os
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from fst.hydra_app import run_application
+from fst.schemas import OPTIMIZE
+from fst.sweep import Outcome
+
+
+def main(arguments: list[str]) -> None:
+    """`fst optimize`.
+
+    Raises:
+        UserError, RunError, Interrupted: the first run's that failed; a sweep does its other runs all the same.
+    """
+
+    def job(config: DictConfig, folder: Path) -> Outcome:
+        from fst.study.optimize import optimize
+
+        return Outcome(os.path.relpath(optimize(config, folder)))
+
+    run_application(OPTIMIZE, arguments, job)

@@ -1,0 +1,44 @@
+"""`fst train`: a Hydra application. Its configuration is checked before torch and Lightning are loaded."""
+
+import os
+import threading
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from fst.hydra_app import run_application
+from fst.schemas import TRAIN
+from fst.sweep import Outcome
+
+_SHOWN = ("val/loss", "val/content", "val/style")  # in the table of a sweep, which minimises the first
+_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")  # where Lightning looks, in this order
+
+
+def main(arguments: list[str]) -> None:
+    """`fst train`.
+
+    Raises:
+        UserError, RunError, Interrupted: the first run's that failed; a sweep does its other runs all the same.
+    """
+
+    def job(config: DictConfig, folder: Path) -> Outcome:
+        from fst.training.train import train
+
+        path, scores = train(config, folder)
+        shown = os.path.relpath(path)
+        text = f"trained {config.name}: {shown}\nuse it:  fst stylize PHOTO -s {shown}"
+        return Outcome(text, shown, {name: scores[name] for name in _SHOWN if name in scores})
+
+    threading.excepthook = _drop_write_errors
+    run_application(TRAIN, arguments, job, quiet=not _is_writer())
+
+
+def _is_writer() -> bool:
+    """Whether this is the process that writes and prints, of several with trainer=ddp."""
+    return next((os.environ[name] for name in _RANKS if name in os.environ), "0") == "0"
+
+
+def _drop_write_errors(failure: threading.ExceptHookArgs) -> None:
+    """Drop the traceback that TensorBoard's writing thread prints: `Curves` reports the same error."""
+    if not issubclass(failure.exc_type, OSError):
+        threading.__excepthook__(failure)
