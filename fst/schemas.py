@@ -41,6 +41,7 @@ from fst.values import (
     Shards,
     Share,
     Side,
+    SlowAlgorithm,
     Start,
     Style,
     StylePicture,
@@ -292,7 +293,7 @@ class Optimize:
     size: Side
     style: StyleImage
     init: Literal["content", "noise"] | Picture | None
-    algorithm: Literal["lbfgs", "adam"]
+    algorithm: SlowAlgorithm
     lr: Rate
     steps: Count
     levels: Annotated[int, Meta(ge=1, le=10)]

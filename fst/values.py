@@ -86,6 +86,7 @@ Style = Annotated[str, Check(_load_style, "a trained style's name or file")]
 # `check_start` reads its weights: that may take the class that is being trained.
 Start = Annotated[str, Check(lambda value: read_info(find_style(value)), "a trained style's name or file")]
 Device = Annotated[str, Check(_check_device, "auto, cpu, cuda, cuda:1 or mps")]
+SlowAlgorithm = Literal["lbfgs", "adam"]  # of the slow method
 Norm = Literal["instance", "batch"]  # the keys of `fst.networks.transform.NORMS`
 Architecture = Annotated[str, one_of(LOSS_NETWORKS)]
 Task = Annotated[str, one_of(TASKS)]

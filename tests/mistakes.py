@@ -2,8 +2,12 @@
 
 import contextlib
 import io
+import json
 import logging
+import os
 import shlex
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,3 +62,23 @@ def run(command: str | Sequence[str]) -> Outcome:
     logging.getLogger().handlers.clear()  # Hydra's, which would write to the closed buffers
     left = tuple(str(path) for path in sorted(set(Path().iterdir()) - before))
     return Outcome(shlex.join(arguments), status, out.getvalue(), err.getvalue(), left)
+
+
+def run_without_torch(commands: Sequence[str | Sequence[str]]) -> list[Outcome]:
+    """`run` for each, in the current folder, by a process in which importing torch is an error."""
+    program = """
+import json, sys
+sys.modules["torch"] = None
+from dataclasses import asdict
+from tests.mistakes import run
+print(json.dumps([asdict(run(command)) for command in json.load(sys.stdin)]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        input=json.dumps(commands),
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    return [Outcome(**outcome | {"left": tuple(outcome["left"])}) for outcome in json.loads(done.stdout)]

@@ -1,16 +1,12 @@
 """Mistaken and sensible command lines of `fst train`, `optimize` and `compare`."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests import hydra_mistakes as tables
 from tests.conftest import make_picture
-from tests.mistakes import run
+from tests.mistakes import run, run_without_torch
 
 _CHUNKS = 4
 MISTAKES = {
@@ -67,25 +63,9 @@ def test_every_mistake_is_refused_in_one_clear_line(command: str, chunk: int, st
 
 def test_they_are_found_before_torch_is_loaded(start: dict[str, list[str]]) -> None:
     """But for those in keys that are checked after the optimiser, whose class needs torch."""
-    program = """
-import json, sys
-sys.modules["torch"] = None  # importing it would be an error
-from tests.mistakes import run
-for command in json.load(sys.stdin):
-    outcome = run(command)
-    if outcome.faults() or "optimizer.algorithm._target_=" in outcome.err:
-        print(outcome)
-"""
     commands = [[name, *start[name], *mistake] for name in MISTAKES for mistake in MISTAKES[name][::10]]
     late = ("optimizer.", "trainer.devices", "init_from=the", "+layers.", "layers.content", "+teacher.", "weights=text")
     found = [command for command in commands if not any(override.startswith(late) for override in command[-2:])]
     assert len(found) > 35
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        input=json.dumps(found),
-        capture_output=True,
-        text=True,
-        check=True,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
-    )
-    assert done.stdout == ""
+    outcomes = run_without_torch(found)
+    assert [out for out in outcomes if out.faults() or "optimizer.algorithm._target_=" in out.err] == []

@@ -1,17 +1,13 @@
 """Mistakes in the commands that take flags: each is one clear line, found before the work; `fst train` and the other
 Hydra applications have tables of their own."""
 
-import json
-import os
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import make_picture
-from tests.mistakes import run
+from tests.mistakes import run, run_without_torch
 
 # Command and what the line must name. In the current folder: a.jpg, b.jpg, night.safetensors (a style), empty/,
 # full/ (with a.jpg), text.txt, broken.jpg, broken.safetensors, clip.mp4 (no video).
@@ -242,16 +238,8 @@ NEEDS_TORCH = (
 )
 
 
-def test_they_are_found_before_torch_is_loaded(place: Path) -> None:
-    program = """
-import json, sys
-sys.modules["torch"] = None  # importing it would be an error
-from tests.mistakes import run
-for command, named in json.load(sys.stdin):
-    outcome = run(command)
-    if outcome.faults() or named not in outcome.err:
-        print(outcome)
-"""
+def test_they_are_found_before_torch_is_loaded(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
     found = [
         (command, named)
         for command, named in [*STYLIZE, *OTHERS]
@@ -259,17 +247,9 @@ for command, named in json.load(sys.stdin):
         and not any(backend in command and not find_spec(backend) for backend in ("openvino", "onnx"))
     ]
     assert len(found) > 120
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        input=json.dumps(found),
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=place,
-        env=environment,
-    )
-    assert done.stdout == ""
+    outcomes = run_without_torch([command for command, _ in found])
+    answers = zip(outcomes, (named for _, named in found), strict=True)
+    assert [outcome for outcome, named in answers if outcome.faults() or named not in outcome.err] == []
 
 
 def test_there_are_enough_of_them() -> None:

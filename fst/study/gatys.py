@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -12,8 +12,9 @@ from torch import Tensor
 from fst.errors import RunError, UserError
 from fst.images import read_tensor, resize
 from fst.perceptual import PerceptualLoss
+from fst.values import SlowAlgorithm
 
-ALGORITHMS = ("lbfgs", "adam")
+ALGORITHMS = get_args(SlowAlgorithm)
 
 
 @dataclass(frozen=True)

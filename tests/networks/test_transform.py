@@ -1,3 +1,5 @@
+from typing import get_args
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -5,7 +7,12 @@ from torch import nn
 
 from fst.errors import UserError
 from fst.images import from_uint8, to_uint8
-from fst.networks.transform import JohnsonNetwork, UnshuffleNetwork, build_transform_network, plain_form
+from fst.networks.transform import NORMS, JohnsonNetwork, UnshuffleNetwork, build_transform_network, plain_form
+from fst.values import Norm
+
+
+def test_the_configuration_names_all_norms() -> None:
+    assert get_args(Norm) == tuple(NORMS)
 
 
 def test_parameters_at_full_width() -> None:
