@@ -289,7 +289,7 @@ def _run_job(
             outcome = job(config, Path(hydra_config.runtime.output_dir))
     except Interrupted as stop:
         if not quiet:
-            same = shlex.join(override for override in overrides if not override.startswith("ckpt_path="))
+            same = shlex.join(argument for argument in again if not argument.startswith("ckpt_path="))
             how = f"continue with: fst {application.command} {same} ckpt_path=last"
             print(f"{stop}; {how if stop.step else 'there was nothing to save yet'}")
         if sweeping:
