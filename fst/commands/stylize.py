@@ -12,6 +12,9 @@ from fst.errors import UserError, one_line
 if TYPE_CHECKING:
     from fst.inference.jobs import Plan
     from fst.inference.stylizer import Stylizer
+    from fst.style_info import StyleInfo
+
+    ReadInfo = Callable[[Path], StyleInfo]
 
 WEBCAM = "webcam:"  # begins the name of an input that is a camera
 
@@ -92,15 +95,16 @@ def run(options: argparse.Namespace) -> int:
     from fst.inference.runtimes import check_backend
     from fst.inference.video.types import VideoOptions
     from fst.pictures import allow_megapixels, read_image
+    from fst.style_info import read_builtin_info, read_info
 
     camera = options.inputs[0].startswith(WEBCAM)
     if camera and (options.blend or options.mask or options.output or len(options.inputs) > 1):
         raise UserError(f"{WEBCAM}: one camera and -s STYLE, without --blend, --mask or -o")
-    own = options.network is not None
-    styles: list[str | dict[str, float]] = [options.blend] if options.blend else list(_chosen(options.style, own))
+    read = read_info if options.network else read_builtin_info
+    styles: list[str | dict[str, float]] = [options.blend] if options.blend else list(_chosen(options.style, read))
     if camera and len(styles) > 1:
         raise UserError(f"{WEBCAM}: one -s STYLE; its page has the others to choose from")
-    names = [_name(style, own) for style in styles]
+    names = [_name(style, read) for style in styles]
     look = Look(options.size, options.strength, options.keep_colors, options.stroke)
     check_backend(options.backend)
     allow_megapixels(options.max_megapixels)
@@ -140,18 +144,14 @@ def run(options: argparse.Namespace) -> int:
     return status
 
 
-def _chosen(styles: Sequence[str], own: bool) -> list[str]:
-    """The styles to use, each once; `all` means every one that `fst styles` lists and that can be read.
-
-    Args:
-        own: whether the class of the user's own networks is given.
-    """
-    from fst.style_info import StyleFileError, list_styles, read_builtin_info, read_info
+def _chosen(styles: Sequence[str], read: "ReadInfo") -> list[str]:
+    """The styles to use, each once; `all` means every one that `fst styles` lists and that `read` can read."""
+    from fst.style_info import StyleFileError, list_styles
 
     chosen = [style for style in styles if style != "all"]
     for name, path in list_styles().items() if "all" in styles else ():
         try:
-            read_info(path) if own else read_builtin_info(path)
+            read(path)
         except StyleFileError as error:
             print(f"fst: left out: {one_line(error)}", file=sys.stderr)
         else:
@@ -161,16 +161,15 @@ def _chosen(styles: Sequence[str], own: bool) -> list[str]:
     return chosen
 
 
-def _name(style: str | dict[str, float], own: bool) -> str:
-    """Of a style, or of a blend and its shares; `own` as above."""
+def _name(style: str | dict[str, float], read: "ReadInfo") -> str:
+    """Of a style, or of a blend and its shares."""
     from fst.inference.look import check_shares
-    from fst.style_info import find_style, read_builtin_info, read_info
+    from fst.style_info import find_style
 
     if isinstance(style, dict):
         check_shares(style)
-        return "+".join(_name(part, own) for part in style)
-    path = find_style(style)
-    return (read_info(path) if own else read_builtin_info(path)).name
+        return "+".join(_name(part, read) for part in style)
+    return read(find_style(style)).name
 
 
 def _ending(options: argparse.Namespace, look: str) -> str:
