@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
@@ -152,6 +153,7 @@ class LossWeights(NamedTuple):
 
     content: float = 1.0
     style: float = 1.0
+    coarse_style: float = 0.0
     tv: float = 0.0
     range: float = 0.0
     grid: float = 0.0
@@ -163,6 +165,9 @@ TRAINING_WEIGHTS = LossWeights(content=1.0, style=15.0, range=50.0, grid=2000.0)
 
 class PerceptualLoss(nn.Module):
     """Content, style, total-variation, range and grid terms of stylized pictures. Training adds the temporal term.
+
+    The coarse style term compares the picture and the style image at half their size, for larger shapes: two levels of
+    the pyramid of Snelgrove 2017. It is measured only if it has a weight.
 
     Args:
         loss_network: must read all layers named below.
@@ -205,8 +210,13 @@ class PerceptualLoss(nn.Module):
         if taken := {"loss", *weights._fields} & {*(own_terms or {})}:
             raise UserError(f"loss.terms: {', '.join(sorted(taken))} is the name of a term of fst; take another")
         with torch.no_grad():
-            for layer, features in loss_network(style_image, self.style_layers).items():
-                self.register_buffer(f"_style_{layer}", gram_matrix(features), persistent=False)
+            self._keep_grams("style", style_image)
+            if weights.coarse_style:
+                self._keep_grams("coarse_style", _half_size(style_image))
+
+    def _keep_grams(self, term: str, style_image: Tensor) -> None:
+        for layer, features in self.loss_network(style_image, self.style_layers).items():
+            self.register_buffer(f"_{term}_{layer}", gram_matrix(features), persistent=False)
 
     @torch.no_grad()
     def content_targets(self, content: Tensor) -> ContentTargets:
@@ -214,34 +224,44 @@ class PerceptualLoss(nn.Module):
         return ContentTargets(content, self.loss_network(content, self.content_layers))
 
     def forward(self, stylized: Tensor, targets: ContentTargets) -> dict[str, Tensor]:
-        """All terms by name, each a scalar: `loss` (what is minimised), `content`, `style`, `tv`, `range`, `grid`,
-        one's own, and `content/LAYER` and `style/LAYER`. All but `loss` are given before the term's weight.
+        """All terms by name, each a scalar: `loss` (what is minimised), `content`, `style`, `coarse_style` if it has a
+        weight, `tv`, `range`, `grid`, one's own, and `content/LAYER`, `style/LAYER`, `coarse_style/LAYER`. All but
+        `loss` are given before the term's weight.
 
         Raises:
             UserError: the targets are not those of `content_targets`, or of pictures of another size.
         """
         features = self.loss_network(stylized, {*self.content_layers, *self.style_layers})
         _check_targets({layer: features[layer] for layer in self.content_layers}, targets)
+        style_features = {"style": features}
+        if self.weights.coarse_style:
+            style_features["coarse_style"] = self.loss_network(_half_size(stylized), self.style_layers)
         with torch.autocast(stylized.device.type, enabled=False):
             by_layer = {
                 f"content/{layer}": content_term(features[layer], targets.features[layer], self.convention)
                 for layer in self.content_layers
             } | {
-                f"style/{layer}": style_term(
-                    gram_matrix(features[layer]), self.get_buffer(f"_style_{layer}"), self.convention
+                f"{term}/{layer}": style_term(
+                    gram_matrix(found[layer]), self.get_buffer(f"_{term}_{layer}"), self.convention
                 )
+                for term, found in style_features.items()
                 for layer in self.style_layers
             }
             zero = stylized.new_zeros((), dtype=torch.float32)
+            layers_of = {"content": self.content_layers} | dict.fromkeys(style_features, self.style_layers)
             terms = {
-                "content": sum((w * by_layer[f"content/{layer}"] for layer, w in self.content_layers.items()), zero),
-                "style": sum((w * by_layer[f"style/{layer}"] for layer, w in self.style_layers.items()), zero),
+                term: sum((weight * by_layer[f"{term}/{layer}"] for layer, weight in layers.items()), zero)
+                for term, layers in layers_of.items()
             }
             for name, term in self._terms.items():
                 terms[name] = term(stylized, targets.images, features, targets.features)
             weight = self._weight_of
             loss = sum((weight[name] * value for name, value in terms.items() if weight[name]), zero)
         return {"loss": loss, **terms, **by_layer}
+
+
+def _half_size(images: Tensor) -> Tensor:
+    return F.avg_pool2d(images, 2)
 
 
 def _check_targets(features: Mapping[str, Tensor], targets: ContentTargets) -> None:

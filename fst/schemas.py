@@ -76,6 +76,7 @@ class Layers:
 class TermWeights:
     content: Weight
     style: Weight
+    coarse_style: Weight
     tv: Weight
     range: Weight
     grid: Weight

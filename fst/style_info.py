@@ -48,7 +48,7 @@ class Loss(TypedDict):
 
     convention: Convention
     reduction: Reduction
-    weights: dict[Literal["content", "style", "tv", "range", "grid", "temporal"], _Number]
+    weights: dict[Literal["content", "style", "coarse_style", "tv", "range", "grid", "temporal"], _Number]
     terms: NotRequired[dict[str, dict[str, Any]]]
 
 

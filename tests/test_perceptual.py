@@ -169,6 +169,18 @@ def test_terms_add_up_and_are_named_by_layer() -> None:
     assert all(term.dtype == torch.float32 and term.ndim == 0 for term in terms.values())
 
 
+def test_the_coarse_style_term_is_the_style_term_at_half_the_size() -> None:
+    content, stylized, style_image = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32), torch.rand(1, 3, 40, 48)
+    plain = make_loss(style_image=F.avg_pool2d(style_image, 2))
+    expected = plain(F.avg_pool2d(stylized, 2), plain.content_targets(F.avg_pool2d(content, 2)))
+    coarse = make_loss(style_image=style_image, weights=LossWeights(style=2.0, coarse_style=3.0))
+    terms = coarse(stylized, coarse.content_targets(content))
+    for name in ("style", "style/relu1_2", "style/relu2_2"):
+        assert terms[f"coarse_{name}"].item() == pytest.approx(expected[name].item())
+    parts = terms["content"] + 2 * terms["style"] + 3 * terms["coarse_style"]
+    assert terms["loss"].item() == pytest.approx(parts.item())
+
+
 def test_layer_weights_and_reductions() -> None:
     content, stylized = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32)
     weighted = {"relu1_2": 3.0, "relu2_2": 1.0}
