@@ -21,17 +21,24 @@ LIGHT = ["teacher.style=the_scream", "init_from=null", "data.size=192", "trainer
 LIGHT += ["loss.weights.style=5"]  # at 15 it makes stripes
 LIGHT += ["loss.weights.grid=60000"]  # at 2000 its cells leave a faint weave
 
-# Each name begins with that of its style image. The overrides were chosen by looking at validation photos.
-STYLES: dict[str, list[str]] = {
-    "udnie": ["init_from=null", "trainer.max_steps=1000"],  # the others start from it
-    "composition_vii": [],
-    "delaunay_portrait": [],
-    "great_wave": [],
-    "shipwreck_minotaur": [],
-    "starry_night": [],
-    "the_scream": [],
-    "the_scream_small": ["model=small", *LIGHT],
-    "the_scream_realtime": ["model=realtime", *LIGHT],
+# On small crops, whose steps take less time, then on larger ones with more weight on the photo.
+SMALL_CROPS = ["loss_network=vgg16", "data.size=192", "trainer.max_steps=1000"]
+SMALL_CROPS += ["loss.weights.style=7.5", "loss.weights.coarse_style=7.5"]  # paints the stars and swirls
+LARGE_CROPS = ["loss_network=vgg16", "trainer.max_steps=250", "optimizer.algorithm.lr=5e-4"]
+LARGE_CROPS += ["loss.weights.style=7", "loss.weights.coarse_style=3", "loss.weights.grid=20000"]
+
+# Each name begins with that of its style image. For each style the overrides of its trainings, each of which starts
+# from the one before; they were chosen by looking at validation photos.
+STYLES: dict[str, list[list[str]]] = {
+    "udnie": [["init_from=null", "trainer.max_steps=1000"]],  # the others start from it
+    "composition_vii": [[]],
+    "delaunay_portrait": [[]],
+    "great_wave": [[]],
+    "shipwreck_minotaur": [[]],
+    "starry_night": [[], SMALL_CROPS, LARGE_CROPS],
+    "the_scream": [[]],
+    "the_scream_small": [["model=small", *LIGHT]],
+    "the_scream_realtime": [["model=realtime", *LIGHT]],
 }
 
 
@@ -51,9 +58,13 @@ def main() -> None:
             print(f"{target} exists")
             continue
         (painting,) = (path for path in find_images(arguments.paintings) if name.startswith(path.stem))
-        own = ["experiment=gallery", f"name={name}", f"style.image={quote(painting)}", *STYLES[name]]
-        network, info = load_style(train([*own, *photos, *arguments.overrides], Path("outputs", name, "gallery")))
-        save_style(target, network, info, torch.float16)
+        common = ["experiment=gallery", f"name={name}", f"style.image={quote(painting)}", *photos]
+        start: list[str] = []
+        for number, own in enumerate(STYLES[name], 1):
+            folder = Path("outputs", name, f"gallery{number}")
+            trained = train([*common, *own, *arguments.overrides, *start], folder)
+            start = [f"init_from={quote(trained)}"]
+        save_style(target, *load_style(trained), torch.float16)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from fst.pictures import write_image
+from fst.style_info import read_info
 from scripts import train_gallery
 from tests.conftest import make_picture
 
@@ -30,7 +31,7 @@ def test_a_gallery_trains_what_is_missing(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train_gallery, "STYLES", {"one": [], "two": []})
+    monkeypatch.setattr(train_gallery, "STYLES", {"one": [[], ["loss.weights.style=2"]], "two": [[]]})
     write_image(make_picture(64, 48), Path("paintings", "one.jpg"))
     Path("styles").mkdir()
     Path("styles/two.safetensors").touch()
@@ -39,3 +40,5 @@ def test_a_gallery_trains_what_is_missing(
     train_gallery.main()
     assert "two.safetensors exists" in capfd.readouterr().out
     assert {tensor.dtype for tensor in load_file("styles/one.safetensors").values()} == {torch.float16}
+    info = read_info(Path("styles/one.safetensors"))
+    assert (info.loss["weights"]["style"], info.init_from, len(info.history)) == (2, "one", 2)
