@@ -48,7 +48,7 @@ def _describe(path: Path, looks: Mapping[str, str]) -> str:
     made = f"{info.architecture} ({arguments})"
     if info.steps:  # known for what fst trained
         made += f", {info.steps} steps of {info.batch_size} at {info.image_size} px"
-    return f"{looks.get(image, f'as {image}')}; {made}"
+    return f"{looks.get(info.name) or looks.get(image, f'as {image}')}; {made}"
 
 
 def _preview(options: argparse.Namespace, styles: Mapping[str, Path]) -> int:
