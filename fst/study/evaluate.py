@@ -133,8 +133,9 @@ def evaluate(
 def own_loss(info: StyleInfo, network: LossNetwork, style_image: Tensor) -> PerceptualLoss:
     """The loss that a style was trained for, without the terms `range` and `grid`."""
     known, layers = info.loss, info.layers
-    terms = ("content", "style", "coarse_style", "tv")
-    weights = LossWeights(**{term: known["weights"].get(term, 0.0) for term in terms})
+    weights = LossWeights(
+        **{term: known["weights"].get(term, 0.0) for term in ("content", "style", "coarse_style", "tv")}
+    )
     return PerceptualLoss(
         network, style_image, layers["content"], layers["style"], weights, known["convention"], known["reduction"]
     )
