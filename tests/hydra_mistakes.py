@@ -17,6 +17,7 @@ _LOSS = {
     "loss.reduction": ("median", "null"),
     "loss.weights.content": ("-1", "null"),
     "loss.weights.style": _NO_WEIGHT,
+    "loss.weights.coarse_style": ("-1",),
     "loss.weights.tv": ("nan",),
     "loss.weights.grid": ("-1",),
     "loss_network.architecture": ("vgg13", "null"),
