@@ -24,6 +24,7 @@ LEAST_SIDE = 16  # pixels of a picture to stylize; below it the networks' reflec
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 _OPAQUE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".bmp", ".ppm"})  # these cannot hold an alpha channel
 _JPEG_QUALITY = 95
+_MOST_SIDE = {"JPEG": 65_500, "WEBP": 16_383}  # pixels that Pillow writes; other formats have no such limit
 
 log = logging.getLogger(__name__)
 
@@ -247,6 +248,13 @@ def scaled_size(width: int, height: int, longer: int | None) -> tuple[int, int]:
         return width, height
     factor = longer / max(width, height)
     return max(1, round(width * factor)), max(1, round(height * factor))
+
+
+def refuse_too_large(width: int, height: int, suffix: str) -> None:
+    """Raises a `UserError` for a picture with more pixels a side than files with this suffix can have."""
+    most = _MOST_SIDE.get(Image.registered_extensions()[suffix])
+    if most is not None and max(width, height) > most:
+        raise UserError(f"{width}×{height} pixels; a {suffix} file has at most {most} a side: use .png, or --size")
 
 
 def write_image(image: Image.Image, path: Path, metadata: Metadata | None = None) -> None:

@@ -22,7 +22,15 @@ from fst.inference.stylizer import Stylizer
 from fst.inference.video.pipeline import stylize_video
 from fst.inference.video.types import VideoOptions
 from fst.metadata import Metadata
-from fst.pictures import ImageError, encode_image, image_size, read_photo, write_image
+from fst.pictures import (
+    ImageError,
+    encode_image,
+    image_size,
+    read_photo,
+    refuse_too_large,
+    scaled_size,
+    write_image,
+)
 from fst.signals import Interrupted, StopRequest
 
 _SMALL = 16 * 10**6  # pixels, with all results: of such photos several are in memory at the same time
@@ -113,6 +121,8 @@ def _read(photo: _Item, stylizers: Sequence[Stylizer]) -> None:
     def check_size(width: int, height: int) -> None:
         for stylizer in stylizers:
             stylizer.check_size(width, height)
+        for target in photo.job.targets:
+            refuse_too_large(*scaled_size(width, height, size), _suffix(photo.job, target))
 
     file = BytesIO(standard_input().read()) if source == PIPE else None
     with _named(source):
@@ -134,11 +144,15 @@ def _paint(photo: _Item, stylizers: Sequence[Stylizer], mask: Image.Image | None
 def _write(photo: _Item) -> None:
     for stylized, target in zip(photo.stylized, photo.job.targets, strict=True):
         if target == PIPE:
-            encode_image(stylized, buffer := BytesIO(), picture_suffix(photo.job.format), photo.metadata)
+            encode_image(stylized, buffer := BytesIO(), _suffix(photo.job, target), photo.metadata)
             standard_output().write(buffer.getvalue())
         else:
             write_image(stylized, target, photo.metadata)
     photo.image, photo.stylized = None, []  # the memory is free before the next is read
+
+
+def _suffix(job: Job, target: Path) -> str:
+    return picture_suffix(job.format) if target == PIPE else target.suffix.lower()
 
 
 @contextmanager

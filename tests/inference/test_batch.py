@@ -231,6 +231,21 @@ def test_a_photo_too_large_for_the_memory_is_decoded_smaller_where_it_can_be(
     assert stylize("large.png") == 1
 
 
+def test_a_picture_too_large_for_its_format_is_refused_before_it_is_stylized(
+    fake: FakeStylizer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("fst.pictures._MOST_SIDE", {"WEBP": 300})
+    make_picture(320, 16).save("wide.png")
+    assert stylize("wide.png", "-o", "wide.webp") == 2
+    assert capsys.readouterr().err == (
+        "fst: wide.png: 320×16 pixels; a .webp file has at most 300 a side: use .png, or --size\n"
+    )
+    assert not fake.frames
+    fake.size = 300
+    assert stylize("wide.png", "-o", "wide.webp") == 0
+    assert stylize("wide.png", "-o", "same.png") == 0
+
+
 def test_a_video_can_be_stylized_in_any_thread(clip: Path, fake: FakeStylizer) -> None:
     before = signal.getsignal(signal.SIGINT)
     written: list[int] = []
