@@ -32,9 +32,9 @@ STYLES: dict[str, list[list[str]]] = {
     "udnie": [["init_from=null", "trainer.max_steps=1000"]],  # the others start from it
     "composition_vii": [[]],
     "delaunay_portrait": [[]],
-    "great_wave": [
-        [],
-        [*SMALL_CROPS, *WAVE, "loss.weights.style=8", "loss.weights.grid=20000"],
+    "great_wave": [[]],
+    "great_wave_claws": [
+        ["init_from=bundled:great_wave", *SMALL_CROPS, *WAVE, "loss.weights.style=8", "loss.weights.grid=20000"],
         [*LARGE_CROPS, *WAVE, "trainer.max_steps=140", "loss.weights.style=5"],
     ],
     "shipwreck_minotaur": [[]],
