@@ -4,6 +4,7 @@ It measures the errors at every layer of VGG19 or VGG16, the iteration at which 
 objective (Johnson et al. 2016, figure 5), fine texture in flat areas, and how steady the style is in video.
 """
 
+import io
 import json
 import logging
 import multiprocessing
@@ -219,7 +220,7 @@ def evaluate_all(
     with_steadiness: bool = False,
     clips: Sequence[Path] = (),
 ) -> list[Evaluation]:
-    """Measure styles, and write `evaluation.json` and a plot for each into `out`.
+    """Measure styles, and write `evaluation.json` and, with `iterations`, `evaluation.png` into `out`.
 
     Args:
         photos: a folder; the first `count` are used.
@@ -255,8 +256,9 @@ def evaluate_all(
     for style, info in tqdm(infos.items(), unit="style", disable=len(infos) == 1):
         style_image = read_tensor(sources[style], info.style_size)
         results.append(evaluate(style, pictures, style_image, network, iterations, device, with_steadiness, frames))
-        plot(results[-1], out / f"{info.name}.png")
     write_atomically(out / "evaluation.json", json.dumps([asdict(result) for result in results], indent=1).encode())
+    if iterations:
+        plot(results, out / "evaluation.png")
     return results
 
 
@@ -282,24 +284,29 @@ def format_results(results: Sequence[Evaluation]) -> str:
     return "\n".join(lines)
 
 
-def plot(result: Evaluation, path: Path) -> None:
-    """Plot the loss against the iterations of the slow method, beside the network's and that of the photos."""
-    if not result.curve:
-        return
+def plot(results: Sequence[Evaluation], path: Path) -> None:
+    """For each style, plot the loss against the iterations of the slow method, beside the network's and the photos'."""
     try:
         import matplotlib
     except ImportError:
-        log.warning("no plot of %s without matplotlib: pip install 'fast-style-transfer[report]'", result.name)
+        log.warning("no plot without matplotlib: pip install 'fast-style-transfer[report]'")
         return
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
-    axes.plot(result.curve, label="slow method (L-BFGS)")
-    axes.axhline(result.objective["network"], color="C1", label="the network, one pass")
-    axes.axhline(result.objective["photos"], color="0.6", linestyle=":", label="the photos as they are")
-    axes.set(yscale="log", xlabel="iteration", ylabel="objective", title=result.name)
-    axes.legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    columns = min(4, len(results))
+    rows = -(-len(results) // columns)
+    size = (3.4 * columns, 3 * rows)  # inches
+    figure, grid = pyplot.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    for axes in grid.flat[len(results) :]:
+        axes.axis("off")
+    for axes, result in zip(grid.flat, results, strict=False):
+        axes.plot(result.curve, label="slow method (L-BFGS)")
+        axes.axhline(result.objective["network"], color="C1", label="the network, one pass")
+        axes.axhline(result.objective["photos"], color="0.6", linestyle=":", label="the photos as they are")
+        axes.set(yscale="log", xlabel="iteration", ylabel="objective", title=result.name)
+    grid[0, 0].legend()
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=110)
     pyplot.close(figure)
+    write_atomically(path, picture.getvalue())
