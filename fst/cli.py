@@ -5,6 +5,7 @@ import io
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -61,11 +62,12 @@ class _LogRecord(logging.LogRecord):
 
 
 def _set_up_output() -> None:
-    """Write characters that the terminal cannot show, or that act on it, as escapes."""
+    """Write characters that the terminal cannot show, or that act on it, as escapes; leave out what needs no action."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not a notebook's
             stream.reconfigure(errors="backslashreplace")
     logging.setLogRecordFactory(_LogRecord)
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks about odd metadata; damage is an error
 
 
 class _Parser(argparse.ArgumentParser):

@@ -5,7 +5,6 @@ import io
 import logging
 import math
 import os
-import warnings
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
@@ -177,9 +176,7 @@ def to_srgb(image: Image.Image) -> Image.Image:
 def _image_errors(name: str | Path) -> Iterator[None]:
     """Turn what Pillow raises, errors of any kind for a damaged file, into an `ImageError`."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's remarks about odd metadata; damage raises
-            yield
+        yield
     except (UserError, RunError, MemoryError):
         raise
     except Image.DecompressionBombError as error:

@@ -83,6 +83,16 @@ def test_a_sheet_of_all_styles(
     assert Path("sheet.png").exists(), "a damaged style costs only itself"
 
 
+def test_remarks_of_pillow_are_left_out(
+    folder: Path, style_file: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.warns(Image.DecompressionBombWarning):
+        read_photo(Path("in/a.jpg"))  # 1,200 pixels
+    assert main(["stylize", "in/a.jpg", "-s", str(style_file), "--max-megapixels", "0.002"]) == 0
+    assert not recwarn.list
+
+
 def test_variants_do_not_collide(folder: Path, style_file: Path) -> None:
     for flags in (
         [],

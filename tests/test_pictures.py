@@ -179,6 +179,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     assert find_images(tmp_path) == []
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_limit_of_pixels_that_can_be_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # puts back what it was
     path = saved(tmp_path, Image.new("RGB", (2000, 1000)), "large.png")
