@@ -26,6 +26,13 @@ absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _FLAGS = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--no-sandbox"]
+# Overrides with which any configuration trains within a second; without style.image and data.root.
+TINY = (
+    *("style.size=48", "data.size=32", "data.batch_size=2", "data.workers=0", "data.val_count=1"),
+    *("loss_network.weights=random", "model.width=4", "model.blocks=1", "init_from=null"),
+    *("trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.max_steps=2", "trainer.log_every_n_steps=1"),
+    *("val_every=100", "checkpoint_every=100"),
+)
 REAL_FILES = Path(os.environ.get("FST_REAL_FILES", Path(__file__).resolve().parents[2] / "shared"))
 
 

@@ -8,23 +8,7 @@ from safetensors.torch import load_file
 from fst.pictures import write_image
 from fst.style_info import read_info
 from scripts import train_gallery
-from tests.conftest import make_picture
-
-TINY = [
-    "style.size=48",
-    "data.size=32",
-    "data.batch_size=2",
-    "data.workers=0",
-    "data.val_count=1",
-    "loss_network.weights=random",
-    "model.width=4",
-    "model.blocks=1",
-    "init_from=null",
-    "trainer.accelerator=cpu",
-    "trainer.max_steps=1",
-    "val_every=9",
-    "logger=none",
-]
+from tests.conftest import TINY, make_picture
 
 
 def test_a_gallery_trains_what_is_missing(

@@ -14,17 +14,14 @@ from fst.images import read_tensor, to_tensor
 from fst.networks.vgg import LossNetwork
 from fst.perceptual import LossWeights, PerceptualLoss
 from fst.study.evaluate import evaluate_all, similarity, slow_curve
-from tests.conftest import make_picture
+from tests.conftest import TINY, make_picture
 
 
 @pytest.fixture
 def style(photos: Path, painting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A style of one step, named otherwise than its painting."""
+    """A style of two steps, named otherwise than its painting."""
     monkeypatch.chdir(tmp_path)
-    sizes = ["style.size=48", "data.size=32", "data.batch_size=1", "data.workers=0", "data.val_count=1"]
-    network = ["loss_network=vgg19", "loss_network.weights=random", "model.width=4", "model.blocks=1"]
-    run = ["trainer.accelerator=cpu", "trainer.max_steps=1", "val_every=9", "logger=none"]
-    train([f"style.image={painting}", "name=mine", f"data.root={photos}", *sizes, *network, *run])
+    train([f"style.image={painting}", f"data.root={photos}", *TINY, "name=mine", "loss_network=vgg19", "logger=none"])
     return "mine"
 
 

@@ -28,7 +28,7 @@ from fst.style_file import load_style
 from fst.style_info import StyleInfo
 from fst.training import callbacks
 from fst.training.module import StyleTransferModule
-from tests.conftest import make_picture
+from tests.conftest import TINY, make_picture
 
 
 @pytest.fixture
@@ -41,12 +41,7 @@ def prepare(folder: Path, photos: Path, painting: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(folder)
     shutil.copytree(photos, "photos")
     shutil.copy(painting, "painting.png")
-    return [
-        *("style.image=painting.png", "style.size=48", "data.root=photos", "loss_network.weights=random"),
-        *("data.size=32", "data.batch_size=2", "data.workers=0", "data.val_count=3", "model.width=4", "model.blocks=1"),
-        *("trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.max_steps=2", "trainer.log_every_n_steps=1"),
-        *("val_every=100", "checkpoint_every=100"),
-    ]
+    return ["style.image=painting.png", "data.root=photos", *TINY, "data.val_count=3"]
 
 
 @pytest.fixture(scope="module")
