@@ -21,6 +21,11 @@ LIGHT = ["teacher.style=the_scream", "init_from=null", "data.size=192", "trainer
 LIGHT += ["loss.weights.style=5"]  # at 15 it makes stripes
 LIGHT += ["loss.weights.grid=60000"]  # at 2000 its cells leave a faint weave
 
+# For video: from the first such network, and against flicker.
+REALTIME = ["model=realtime", "loss_network=compact", "data.size=192", "loss.weights.grid=60000"]
+TAUGHT = [*REALTIME, "init_from=bundled:the_scream_realtime", "teacher.imitation_ratio=0.25", "trainer.max_steps=1500"]
+TAUGHT += ["loss.weights.style=9", "loss.weights.temporal=150"]
+
 # Against VGG16: on small crops, whose steps take less time, then on larger ones with more weight on the photo.
 SMALL_CROPS = ["loss_network=vgg16", "data.size=192", "trainer.max_steps=1000"]
 LARGE_CROPS = ["loss_network=vgg16", "optimizer.algorithm.lr=5e-4", "loss.weights.grid=20000"]
@@ -46,6 +51,15 @@ STYLES: dict[str, list[list[str]]] = {
     "the_scream": [[]],
     "the_scream_small": [["model=small", *LIGHT]],
     "the_scream_realtime": [["model=realtime", *LIGHT]],
+    "starry_night_realtime": [[*TAUGHT, "teacher.style=starry_night"]],
+    "udnie_realtime": [
+        [*TAUGHT, "teacher.style=udnie"],
+        [  # removes a chequered pattern in flat areas
+            *REALTIME,
+            *("teacher.style=udnie", "teacher.imitation_ratio=0", "loss.weights.style=5", "loss.weights.temporal=300"),
+            *("optimizer.algorithm.lr=5e-4", "trainer.max_steps=400"),
+        ],
+    ],
 }
 
 

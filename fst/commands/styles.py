@@ -30,8 +30,9 @@ def run(options: argparse.Namespace) -> int:
     from fst.resources import resource_folder
 
     looks = yaml.safe_load((resource_folder("checkpoints") / "looks.yaml").read_text())
+    width = max(map(len, styles), default=0)
     for name, path in styles.items():
-        print(one_line(f"{name:<20} {_describe(path, looks)}  {path}", None))
+        print(one_line(f"{name:<{width}}  {_describe(path, looks)}  {path}", None))
     return 0
 
 

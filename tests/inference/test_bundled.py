@@ -40,13 +40,14 @@ def test_no_style_claims_a_weight_that_held_for_a_part_of_its_training() -> None
     assert claiming == {path.stem for path in STYLES} - {"the_scream_small"}
 
 
-def test_the_style_for_video_is_steadier_than_the_full_one() -> None:
-    """Before its training against flicker it moved by a third more; now by a quarter less."""
+@pytest.mark.parametrize("name", [path.stem for path in STYLES if path.stem.endswith("_realtime")])
+def test_a_style_for_video_is_steadier_than_the_full_one(name: str) -> None:
+    """Before its training against flicker, that of *The Scream* moved by a third more; now by a quarter less."""
     photo = read_tensor(resource_folder("inference") / "web/page/sample.jpg", 256)
-    realtime, full = (steadiness(Stylizer(name, "cpu"), [photo]) for name in ("the_scream_realtime", "the_scream"))
+    realtime, full = (steadiness(Stylizer(style, "cpu"), [photo]) for style in (name, name.removesuffix("_realtime")))
     assert realtime["motion"] < 0.8 * full["motion"]
     assert realtime["noise"] < 0.6 * full["noise"]
-    assert realtime["contrast"] > 0.8 * full["contrast"]
+    assert realtime["contrast"] > 0.7 * full["contrast"]
 
 
 def test_loading_imports_no_compiler() -> None:
