@@ -235,7 +235,7 @@ def test_one_command_trains_the_teacher_and_then_the_light_network(
     assert student.teacher == full.name == "painting_teacher"
     assert (student.architecture, student.steps, student.image_size) == ("unshuffle", 2, 48)
     assert (full.architecture, full.steps, full.image_size) == ("johnson", 3, 32)
-    assert (student.loss["weights"]["style"], full.loss["weights"]["style"]) == (5, 15)
+    assert (student.loss["weights"]["style"], full.loss["weights"]["style"]) == (9, 15)
     assert list((path.parent / "teacher").glob("events.out*"))
 
     weights = load_file(path)
