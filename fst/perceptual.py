@@ -116,19 +116,29 @@ def grid_excess(images: Tensor, period: int = 8) -> Tensor:
     return excess
 
 
+_LEAST_VARIANCE = 1e-3  # of a stylized picture in the temporal term, against division by 0: 8 grey levels of contrast
+
+
 def temporal_term(stylized_moved: Tensor, moved_stylized: Tensor, visible: Tensor) -> Tensor:
-    """Mean squared distance of the stylized moved photos from the moved stylized photos: a scalar.
+    """Mean squared distance of the stylized moved photos from the moved stylized photos, divided by the variance of
+    the latter: a scalar.
 
     A network with a small term paints a moved and noisy photo as the moved picture, so it does not flicker (compound
-    regularisation, Wang et al. 2020, with moved photos in place of their sliding patches).
+    regularisation, Wang et al. 2020, with moved photos in place of their sliding patches). Without the division, which
+    is ours, a network lowers the term by painting paler pictures.
 
     Args:
         stylized_moved: G(W(x) + n), `(B, 3, H, W)`.
         moved_stylized: W(G(x)), likewise.
         visible: `(B, 1, H, W)`, true where both show the same part of the photo.
     """
-    squared = (stylized_moved.float() - moved_stylized.float()).square().mean(1, keepdim=True)
-    return (squared * visible).sum() / visible.sum().clamp_min(1)
+    wanted, pixels = moved_stylized.float(), visible.sum((2, 3), keepdim=True).clamp_min(1)
+    mean = (wanted * visible).sum((2, 3), keepdim=True) / pixels
+
+    def mean_square(difference: Tensor) -> Tensor:
+        return (difference.square() * visible).sum() / (wanted.shape[1] * pixels.sum())
+
+    return mean_square(stylized_moved.float() - wanted) / mean_square(wanted - mean).clamp_min(_LEAST_VARIANCE)
 
 
 class ContentTargets(NamedTuple):

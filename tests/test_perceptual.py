@@ -287,6 +287,15 @@ def test_the_temporal_term_counts_visible_pixels_only() -> None:
     other[..., 0, 0], other[..., 1, 1] = 0.5, 9.0
     visible = torch.ones(1, 1, 4, 4, dtype=torch.bool)
     visible[..., 1, 1] = False
-    assert temporal_term(one, other, visible).item() == pytest.approx(0.25 / 15)
+    variance = 0.25 / 15 - (0.5 / 15) ** 2
+    assert temporal_term(one, other, visible).item() == pytest.approx(0.25 / 15 / variance)
+    assert temporal_term(other, one, visible).item() == pytest.approx(0.25 / 15 / 1e-3)  # a flat picture
     assert temporal_term(one, one, visible).item() == 0
     assert temporal_term(one, other, torch.zeros_like(visible)).item() == 0
+
+
+def test_paler_pictures_do_not_lower_the_temporal_term() -> None:
+    one, other = torch.rand(2, 3, 8, 9), torch.rand(2, 3, 8, 9)
+    visible = torch.rand(2, 1, 8, 9) > 0.2
+    term = temporal_term(one, other, visible)
+    assert temporal_term(0.3 * one + 0.3, 0.3 * other + 0.3, visible).item() == pytest.approx(term.item(), rel=1e-4)
