@@ -305,7 +305,7 @@ def plot(results: Sequence[Evaluation], path: Path) -> None:
         axes.axhline(result.objective["network"], color="C1", label="the network, one pass")
         axes.axhline(result.objective["photos"], color="0.6", linestyle=":", label="the photos as they are")
         axes.set(yscale="log", xlabel="iteration", ylabel="objective", title=result.name)
-    grid[0, 0].legend()
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=columns)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=110)
     pyplot.close(figure)

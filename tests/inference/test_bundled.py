@@ -35,19 +35,25 @@ def grid(image: torch.Tensor, period: int) -> float:
 
 
 def test_no_style_claims_a_weight_that_held_for_a_part_of_its_training() -> None:
-    """That of the small one was raised on the way, see checkpoints/README.md."""
+    """That of the small one was raised on the way, and the temporal term has changed: see checkpoints/README.md."""
     claiming = {path.stem for path in STYLES if "grid" in read_info(path).loss["weights"]}
     assert claiming == {path.stem for path in STYLES} - {"the_scream_small"}
+    older = [path for path in STYLES if path.stem in ("the_scream_realtime", "starry_night_realtime")]
+    assert len(older) == 2
+    assert not any("temporal" in read_info(path).loss["weights"] for path in older)
 
 
-@pytest.mark.parametrize("name", [path.stem for path in STYLES if path.stem.endswith("_realtime")])
-def test_a_style_for_video_is_steadier_than_the_full_one(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "contrast"),
+    [("the_scream_realtime", 0.8), ("starry_night_realtime", 0.7)],  # the second is paler
+)
+def test_a_style_for_video_is_steadier_than_the_full_one(name: str, contrast: float) -> None:
     """Before its training against flicker, that of *The Scream* moved by a third more; now by a quarter less."""
     photo = read_tensor(resource_folder("inference") / "web/page/sample.jpg", 256)
     realtime, full = (steadiness(Stylizer(style, "cpu"), [photo]) for style in (name, name.removesuffix("_realtime")))
     assert realtime["motion"] < 0.8 * full["motion"]
     assert realtime["noise"] < 0.6 * full["noise"]
-    assert realtime["contrast"] > 0.7 * full["contrast"]
+    assert realtime["contrast"] > contrast * full["contrast"]
 
 
 def test_loading_imports_no_compiler() -> None:

@@ -5,7 +5,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fst.hydra_app import configure
 from fst.pictures import write_image
+from fst.schemas import TRAIN
 from fst.style_info import read_info
 from scripts import train_gallery
 from tests.conftest import TINY, make_picture
@@ -26,3 +28,10 @@ def test_a_gallery_trains_what_is_missing(
     assert {tensor.dtype for tensor in load_file("styles/one.safetensors").values()} == {torch.float16}
     info = read_info(Path("styles/one.safetensors"))
     assert (info.loss["weights"]["style"], info.init_from, len(info.history)) == (2, "one", 2)
+
+
+@pytest.mark.parametrize("name", train_gallery.STYLES)
+def test_every_training_composes(name: str, photos: Path, painting: Path) -> None:
+    files = [f"style.image={painting}", f"data.root={photos}", "loss_network.weights=random"]
+    for overrides in train_gallery.STYLES[name]:
+        configure(TRAIN, [*train_gallery.with_experiment(overrides), *files])
