@@ -24,15 +24,22 @@ LIGHT += ["loss.weights.grid=60000"]  # at 2000 its cells leave a faint weave
 # Against VGG16: on small crops, whose steps take less time, then on larger ones with more weight on the photo.
 SMALL_CROPS = ["loss_network=vgg16", "data.size=192", "trainer.max_steps=1000"]
 LARGE_CROPS = ["loss_network=vgg16", "optimizer.algorithm.lr=5e-4", "loss.weights.grid=20000"]
+STEADY = ["experiment=steady"]  # against flicker in video
+STEADY_SMALL = [*STEADY, "model=small", "optimizer.algorithm.lr=4e-4"]
 WAVE = ["style.size=320"]  # whole waves, where 512 has the dots of its foam
 
 # Each name begins with that of its style image. For each style the overrides of its trainings, each of which starts
 # from the one before; they were chosen by looking at validation photos.
 STYLES: dict[str, list[list[str]]] = {
-    "udnie": [["init_from=null", "trainer.max_steps=1000"]],  # the others start from it
+    "udnie": [  # the others start from it
+        ["init_from=null", "trainer.max_steps=1000"],
+        STEADY,
+        # against a bright knob that became plain white
+        [*STEADY, "loss.weights.range=4000", "optimizer.algorithm.lr=3e-4", "trainer.max_steps=80"],
+    ],
     "composition_vii": [[]],
     "delaunay_portrait": [[]],
-    "great_wave": [[]],
+    "great_wave": [[], [*STEADY, "loss.weights.grid=20000"]],
     "great_wave_claws": [
         ["init_from=bundled:great_wave", *SMALL_CROPS, *WAVE, "loss.weights.style=8", "loss.weights.grid=20000"],
         [*LARGE_CROPS, *WAVE, "trainer.max_steps=140", "loss.weights.style=5"],
@@ -43,8 +50,12 @@ STYLES: dict[str, list[list[str]]] = {
         ["init_from=bundled:starry_night", *SMALL_CROPS, "loss.weights.style=7.5", "loss.weights.coarse_style=7.5"],
         [*LARGE_CROPS, "trainer.max_steps=250", "loss.weights.style=7", "loss.weights.coarse_style=3"],
     ],
-    "the_scream": [[]],
-    "the_scream_small": [["model=small", *LIGHT]],
+    "the_scream": [[], [*STEADY, "trainer.max_steps=700"]],
+    "the_scream_small": [
+        ["model=small", *LIGHT],
+        [*STEADY_SMALL, "trainer.max_steps=450", "loss.weights.style=9", "loss.weights.grid=20000"],
+        [*STEADY_SMALL, "trainer.max_steps=500", "loss.weights.style=14", "loss.weights.grid=60000"],
+    ],
     "the_scream_realtime": [["model=realtime", *LIGHT]],
     # The bundled file was trained with the temporal term's older form, see checkpoints/README.md.
     "starry_night_realtime": [["experiment=realtime", "teacher.style=starry_night"]],

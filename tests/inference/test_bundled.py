@@ -18,42 +18,44 @@ from fst.style_info import read_info
 
 JOHNSON = {"relu1_2": 1.0, "relu2_2": 1.0, "relu3_3": 1.0, "relu4_3": 1.0}
 STYLES = sorted(resource_folder("checkpoints").glob("*.safetensors"))
+STEADY = [  # bounds of the motion error from above and of the contrast from below, in grey levels
+    ("udnie", 8.5, 62),  # 10.9 before its training against flicker
+    ("great_wave", 14.0, 56),  # 19.8
+    ("the_scream", 8.0, 47),  # 10.7
+    ("the_scream_small", 8.0, 50),  # 9.8
+    ("the_scream_realtime", 9.0, 43),  # 13.9
+    ("starry_night_realtime", 15.0, 29),  # its full network: 17.9
+]
 
 
 def grid(image: torch.Tensor, period: int) -> float:
     """Power of a pattern that repeats every `period` pixels, as a multiple of its neighbours' in the spectrum; the
-    larger of rows and columns. About 1 in photos; what upsampling leaves in flat areas shows as a peak."""
+    larger of rows and columns. About 1 in photos; what upsampling leaves in flat areas shows as a peak. Neighbours of
+    less than 0.3 grey levels count as that: a pattern of twice as much is not seen."""
     luma = image[0].mean(0)[8:-8, 8:-8]
     peaks = []
     for picture in (luma, luma.T):
         picture = picture[: picture.shape[0] // 8 * 8]
-        power = torch.fft.rfft(picture, dim=0).abs().square().mean(1)
+        power = (255 * torch.fft.rfft(picture, dim=0, norm="forward").abs()).square().mean(1) * 4
         peak = len(picture) // period
         around = torch.cat([power[peak - 12 : peak - 2], power[peak + 3 : peak + 13]])
-        peaks.append((power[peak] / around.median()).item())
+        peaks.append((power[peak] / around.median().clamp_min(0.3**2)).item())
     return max(peaks)
 
 
-def test_no_style_claims_a_weight_that_held_for_a_part_of_its_training() -> None:
-    """That of the small one was raised on the way, and the temporal term has changed: see checkpoints/README.md."""
-    claiming = {path.stem for path in STYLES if "grid" in read_info(path).loss["weights"]}
-    assert claiming == {path.stem for path in STYLES} - {"the_scream_small"}
-    older = [path for path in STYLES if path.stem in ("the_scream_realtime", "starry_night_realtime")]
-    assert len(older) == 2
+def test_no_style_claims_the_weight_of_an_older_term() -> None:
+    """The temporal term was not divided by the picture's variance at first: see checkpoints/README.md."""
+    older = [path for path in STYLES if path.stem in ("the_scream", "the_scream_realtime", "starry_night_realtime")]
+    assert len(older) == 3
     assert not any("temporal" in read_info(path).loss["weights"] for path in older)
 
 
-@pytest.mark.parametrize(
-    ("name", "contrast"),
-    [("the_scream_realtime", 0.8), ("starry_night_realtime", 0.7)],  # the second is paler
-)
-def test_a_style_for_video_is_steadier_than_the_full_one(name: str, contrast: float) -> None:
-    """Before its training against flicker, that of *The Scream* moved by a third more; now by a quarter less."""
+@pytest.mark.parametrize(("name", "motion", "contrast"), STEADY)
+def test_a_style_trained_against_flicker_is_steady_and_not_pale(name: str, motion: float, contrast: float) -> None:
     photo = read_tensor(resource_folder("inference") / "web/page/sample.jpg", 256)
-    realtime, full = (steadiness(Stylizer(style, "cpu"), [photo]) for style in (name, name.removesuffix("_realtime")))
-    assert realtime["motion"] < 0.8 * full["motion"]
-    assert realtime["noise"] < 0.6 * full["noise"]
-    assert realtime["contrast"] > contrast * full["contrast"]
+    found = steadiness(Stylizer(name, "cpu"), [photo])
+    assert found["motion"] < motion
+    assert found["contrast"] > contrast
 
 
 def test_loading_imports_no_compiler() -> None:

@@ -33,5 +33,7 @@ def test_a_gallery_trains_what_is_missing(
 @pytest.mark.parametrize("name", train_gallery.STYLES)
 def test_every_training_composes(name: str, photos: Path, painting: Path) -> None:
     files = [f"style.image={painting}", f"data.root={photos}", "loss_network.weights=random"]
+    start: list[str] = []
     for overrides in train_gallery.STYLES[name]:
-        configure(TRAIN, [*train_gallery.with_experiment(overrides), *files])
+        configure(TRAIN, [*train_gallery.with_experiment(overrides), *files, *start])
+        start = [f"init_from=bundled:{name}"]
