@@ -24,9 +24,10 @@ LIGHT += ["loss.weights.grid=60000"]  # at 2000 its cells leave a faint weave
 # Against VGG16: on small crops, whose steps take less time, then on larger ones with more weight on the photo.
 SMALL_CROPS = ["loss_network=vgg16", "data.size=192", "trainer.max_steps=1000"]
 LARGE_CROPS = ["loss_network=vgg16", "optimizer.algorithm.lr=5e-4", "loss.weights.grid=20000"]
+WAVE = ["style.size=320"]  # whole waves, where 512 has the dots of its foam
+
 STEADY = ["experiment=steady"]  # against flicker in video
 STEADY_SMALL = [*STEADY, "model=small", "optimizer.algorithm.lr=4e-4"]
-WAVE = ["style.size=320"]  # whole waves, where 512 has the dots of its foam
 
 # Each name begins with that of its style image. For each style the overrides of its trainings, each of which starts
 # from the one before; they were chosen by looking at validation photos.
