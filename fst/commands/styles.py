@@ -47,6 +47,8 @@ def _describe(path: Path, looks: Mapping[str, str]) -> str:
     image = info.style_image or info.name
     arguments = ", ".join(f"{key} {value}" for key, value in info.arguments.items())
     made = f"{info.architecture} ({arguments})"
+    if info.init_from:
+        made += f", from {info.init_from}"
     if info.steps:  # known for what fst trained
         made += f", {info.steps} steps of {info.batch_size} at {info.image_size} px"
     return f"{looks.get(info.name) or looks.get(image, f'as {image}')}; {made}"
