@@ -92,7 +92,7 @@ def stained_glass() -> Image.Image:
         nearest = np.where(closer, distance, nearest)
     edge = second - nearest
     picture = np.stack(colours)[cell]
-    streaks = 0.5 * _noise(bank, 5, (1.5, 6)) + 0.5 * _noise(bank, 7, (2, 2))
+    streaks = 0.5 * _noise(bends, 5, (1.5, 6)) + 0.5 * _noise(bends, 7, (2, 2))  # no grain: a network makes dots of it
     glow = 1.25 - 0.55 * np.hypot(x - centre[0], y - centre[1])
     rim = 1 - 0.45 * np.exp(-((edge / 0.022) ** 2))  # glass is darker where the lead shades it
     picture = picture * (glow * rim * (1 + 0.13 * streaks))[..., None] + 0.05
