@@ -27,6 +27,7 @@ LARGE_CROPS = ["loss_network=vgg16", "optimizer.algorithm.lr=5e-4", "loss.weight
 WAVE = ["style.size=320"]  # whole waves, where 512 has the dots of its foam
 
 STEADY = ["experiment=steady"]  # against flicker in video
+CALM = ["loss.weights.style=30", "loss.weights.temporal=4"]  # for the strokes of a style that is calm already
 STEADY_SMALL = [*STEADY, "model=small", "optimizer.algorithm.lr=4e-4"]
 STEADY_REALTIME = [*STEADY, "model=realtime", "optimizer.algorithm.lr=4e-4", "loss.weights.grid=60000"]
 
@@ -47,7 +48,12 @@ STYLES: dict[str, list[list[str]]] = {
         [*LARGE_CROPS, *WAVE, "trainer.max_steps=140", "loss.weights.style=5"],
     ],
     "shipwreck_minotaur": [[]],
-    "starry_night": [[]],
+    "starry_night": [
+        [],
+        [*STEADY, "trainer.max_steps=480"],
+        [*STEADY, *CALM, "trainer.max_steps=400"],
+        [*STEADY, *CALM, "loss_network=vgg19", "optimizer.algorithm.lr=3e-4", "trainer.max_steps=180"],
+    ],
     "starry_night_stars": [  # the coarse term paints the stars and swirls
         ["init_from=bundled:starry_night", *SMALL_CROPS, "loss.weights.style=7.5", "loss.weights.coarse_style=7.5"],
         [*LARGE_CROPS, "trainer.max_steps=250", "loss.weights.style=7", "loss.weights.coarse_style=3"],
