@@ -30,10 +30,10 @@ STEADY = [  # bounds of the motion error and the noise from above, and of the co
 ]
 
 
-def grid(image: torch.Tensor, period: int) -> float:
+def grid(image: torch.Tensor, period: int, least: float = 0.0) -> float:
     """Power of a pattern that repeats every `period` pixels, as a multiple of its neighbours' in the spectrum; the
     larger of rows and columns. About 1 in photos; what upsampling leaves in flat areas shows as a peak. Neighbours of
-    less than a quarter of a grey level count as that: a pattern of twice as much is not seen."""
+    less than `least` grey levels count as that."""
     luma = image[0].mean(0)[8:-8, 8:-8]
     peaks = []
     for picture in (luma, luma.T):
@@ -41,7 +41,7 @@ def grid(image: torch.Tensor, period: int) -> float:
         power = (255 * torch.fft.rfft(picture, dim=0, norm="forward").abs()).square().mean(1) * 4
         peak = len(picture) // period
         around = torch.cat([power[peak - 12 : peak - 2], power[peak + 3 : peak + 13]])
-        peaks.append((power[peak] / around.median().clamp_min(0.25**2)).item())
+        peaks.append((power[peak] / around.median().clamp_min(least**2)).item())
     return max(peaks)
 
 
@@ -82,6 +82,7 @@ print("torch._dynamo" in sys.modules)
 def test_style_error_falls_and_no_spot_is_dead(path: Path, real_files: Path) -> None:
     network = LossNetwork("vgg19", JOHNSON, str(real_files / "weights/vgg19_features.safetensors"))
     painting = read_info(path).style_image or path.stem
+    least = 0.25 if path.stem == "the_scream_small" else 0.0  # its pattern of 0.24 grey levels is not seen
     style_image = read_tensor(real_files / "styles" / f"{painting}.jpg", 512)
     loss = PerceptualLoss(network, style_image, {"relu2_2": 1.0}, JOHNSON, LossWeights())
     stylizer = Stylizer(path, device="cpu")
@@ -93,8 +94,8 @@ def test_style_error_falls_and_no_spot_is_dead(path: Path, real_files: Path) -> 
             before, after = loss(content, targets), loss(stylized, targets)
         assert after["style"] < 0.3 * before["style"]
         assert after["content"] < 2.5  # published results of other implementations reach 3.2
-        assert grid(stylized, 4) < 4 * max(1.0, grid(content, 4))
-        assert grid(stylized, 2) < 4 * max(1.0, grid(content, 2))
+        assert grid(stylized, 4, least) < 4 * max(1.0, grid(content, 4))
+        assert grid(stylized, 2, least) < 4 * max(1.0, grid(content, 2))
         # A blob is a saturated patch: no 24×24 patch of one extreme colour, unless the photo has it there.
         for image, sign in ((stylized, 1), (1 - stylized, -1)):
             flat = torch.nn.functional.max_pool2d(image.amax(1, keepdim=True), 24, 4)
