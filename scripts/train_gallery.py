@@ -8,10 +8,13 @@ It resumes: a style that is there is left alone, and a stopped run is resumed.
 import argparse
 from pathlib import Path
 
+import cv2
+import numpy as np
 import torch
+from PIL import Image
 
 from fst.overrides import quote
-from fst.pictures import find_images
+from fst.pictures import find_images, read_image, resize_longer_side, write_image
 from fst.study.fast import train
 from fst.style_file import load_style, save_style
 from fst.style_info import STYLE_SUFFIX
@@ -28,6 +31,9 @@ WAVE = ["style.size=320"]  # whole waves, where 512 has the dots of its foam
 
 STEADY = ["experiment=steady"]  # against flicker in video
 CALM = ["loss.weights.style=30", "loss.weights.temporal=4"]  # for the strokes of a style that is calm already
+LAST = [*STEADY, "loss_network=vgg19", "optimizer.algorithm.lr=3e-4"]  # on compact alone VGG19 finds less of the style
+MORE = ["loss.weights.style=28", "loss.weights.temporal=7"]
+SMOOTHED = "style.image=smoothed:"  # without grain below so many grey levels, which a network imitates by dots
 STEADY_SMALL = [*STEADY, "model=small", "optimizer.algorithm.lr=4e-4"]
 STEADY_REALTIME = [*STEADY, "model=realtime", "optimizer.algorithm.lr=4e-4", "loss.weights.grid=60000"]
 
@@ -40,26 +46,46 @@ STYLES: dict[str, list[list[str]]] = {
         STEADY,
         # against a bright knob that became plain white
         [*STEADY, "loss.weights.range=4000", "optimizer.algorithm.lr=3e-4", "trainer.max_steps=80"],
+        [*LAST, *MORE, "loss.weights.range=4000", "trainer.max_steps=90"],
     ],
-    "composition_vii": [[], STEADY],
+    "composition_vii": [
+        [],
+        STEADY,
+        [*LAST, "loss.weights.style=30", "trainer.max_steps=150"],
+    ],
     "delaunay_portrait": [[]],
-    "great_wave": [[], [*STEADY, "loss.weights.grid=20000"]],
+    "great_wave": [
+        [],
+        [*STEADY, "loss.weights.grid=20000"],
+        [*LAST, *MORE, f"{SMOOTHED}30", "loss.weights.grid=20000", "trainer.max_steps=120"],
+        [*LAST, "loss.weights.style=30", f"{SMOOTHED}13", "loss.weights.grid=20000", "trainer.max_steps=80"],
+    ],
     "great_wave_claws": [
         ["init_from=bundled:great_wave", *SMALL_CROPS, *WAVE, "loss.weights.style=8", "loss.weights.grid=20000"],
         [*LARGE_CROPS, *WAVE, "trainer.max_steps=140", "loss.weights.style=5"],
     ],
-    "shipwreck_minotaur": [[]],
+    "shipwreck_minotaur": [
+        [],
+        [*STEADY, "loss.weights.style=13", "loss.weights.temporal=4.5", "trainer.max_steps=360"],
+        [*LAST, "loss.weights.style=10", "loss.weights.temporal=3.5", "trainer.max_steps=60"],
+    ],
     "starry_night": [
         [],
         [*STEADY, "trainer.max_steps=480"],
         [*STEADY, *CALM, "trainer.max_steps=400"],
-        [*STEADY, *CALM, "loss_network=vgg19", "optimizer.algorithm.lr=3e-4", "trainer.max_steps=180"],
+        [*LAST, *CALM, "trainer.max_steps=180"],
+        [*LAST, "loss.weights.style=36", "loss.weights.temporal=4.5", "trainer.max_steps=170"],
+        [*LAST, "loss.weights.style=36", "loss.weights.temporal=3.2", "trainer.max_steps=150"],
     ],
     "starry_night_stars": [  # the coarse term paints the stars and swirls
         ["init_from=bundled:starry_night", *SMALL_CROPS, "loss.weights.style=7.5", "loss.weights.coarse_style=7.5"],
         [*LARGE_CROPS, "trainer.max_steps=250", "loss.weights.style=7", "loss.weights.coarse_style=3"],
     ],
-    "the_scream": [[], [*STEADY, "trainer.max_steps=700"]],
+    "the_scream": [
+        [],
+        [*STEADY, "trainer.max_steps=700"],
+        [*LAST, *MORE, "trainer.max_steps=140"],
+    ],
     "the_scream_small": [
         ["model=small", *LIGHT],
         [*STEADY_SMALL, "trainer.max_steps=450", "loss.weights.style=9", "loss.weights.grid=20000"],
@@ -94,9 +120,19 @@ def main() -> None:
         start: list[str] = []
         for number, own in enumerate(STYLES[name], 1):
             folder = Path("outputs", name, f"gallery{number}")
+            own = [smoothed(painting, folder.parent, o) if o.startswith(SMOOTHED) else o for o in own]
             trained = train([*common, *with_experiment(own), *arguments.overrides, *start], folder)
             start = [f"init_from={quote(trained)}"]
         save_style(target, *load_style(trained), torch.float16)
+
+
+def smoothed(painting: Path, folder: Path, override: str) -> str:
+    """The override for a smooth copy of the painting in `folder`, by a bilateral filter (Tomasi & Manduchi 1998)."""
+    levels = override.removeprefix(SMOOTHED)
+    pixels = np.array(resize_longer_side(read_image(painting).convert("RGB"), 512))
+    target = folder / f"smoothed_{levels}" / f"{painting.stem}.png"
+    write_image(Image.fromarray(cv2.bilateralFilter(pixels, d=7, sigmaColor=float(levels), sigmaSpace=3)), target)
+    return f"style.image={quote(target)}"
 
 
 def with_experiment(overrides: list[str]) -> list[str]:

@@ -1,12 +1,15 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from fst.hydra_app import configure
-from fst.pictures import write_image
+from fst.overrides import quote
+from fst.pictures import read_image, write_image
 from fst.schemas import TRAIN
 from fst.style_info import read_info
 from scripts import train_gallery
@@ -37,3 +40,16 @@ def test_every_training_composes(name: str, photos: Path, painting: Path) -> Non
     for overrides in train_gallery.STYLES[name]:
         configure(TRAIN, [*train_gallery.with_experiment(overrides), *files, *start])
         start = [f"init_from=bundled:{name}"]
+
+
+def test_smoothing_takes_the_grain_and_keeps_the_edges(tmp_path: Path) -> None:
+    pixels = np.full((64, 512, 3), 60, np.uint8)
+    pixels[:, 256:] = 200
+    grain = np.random.default_rng(0).integers(-5, 6, pixels.shape)
+    write_image(Image.fromarray((pixels + grain).astype(np.uint8)), tmp_path / "one.png")
+    override = train_gallery.smoothed(tmp_path / "one.png", tmp_path, f"{train_gallery.SMOOTHED}30")
+    target = tmp_path / "smoothed_30" / "one.png"
+    assert override == f"style.image={quote(target)}"
+    smooth = np.array(read_image(target)).astype(int)
+    assert np.abs(smooth - pixels).std() < 0.4 * grain.std()
+    assert (smooth[:, 257] - smooth[:, 254]).min() > 130
