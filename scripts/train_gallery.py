@@ -32,14 +32,14 @@ WAVE = ["style.size=320"]  # whole waves, where 512 has the dots of its foam
 STEADY = ["experiment=steady"]  # against flicker in video
 CALM = ["loss.weights.style=30", "loss.weights.temporal=4"]  # for the strokes of a style that is calm already
 LAST = [*STEADY, "loss_network=vgg19", "optimizer.algorithm.lr=3e-4"]  # on compact alone VGG19 finds less of the style
-MORE = ["loss.weights.style=28", "loss.weights.temporal=7"]
+MORE = ["loss.weights.style=28", "loss.weights.temporal=7"]  # of both, against the content
 SMOOTHED = "style.image=smoothed:"  # without grain below so many grey levels, which a network imitates by dots
 STEADY_SMALL = [*STEADY, "model=small", "optimizer.algorithm.lr=4e-4"]
 STEADY_REALTIME = [*STEADY, "model=realtime", "optimizer.algorithm.lr=4e-4", "loss.weights.grid=60000"]
 
 # Each name begins with that of its style image. For each style the overrides of its trainings, each of which starts
-# from the one before; they were chosen by looking at validation photos. The bundled the_scream,
-# the_scream_realtime (its 1,100 steps) and starry_night_realtime had an older temporal term, see checkpoints/README.md.
+# from the one before; they were chosen by looking at validation photos. The 700 steps of the_scream, the 1,100 of
+# the_scream_realtime, and starry_night_realtime had an older temporal term, see checkpoints/README.md.
 STYLES: dict[str, list[list[str]]] = {
     "udnie": [  # the others start from it
         ["init_from=null", "trainer.max_steps=1000"],
