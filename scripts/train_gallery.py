@@ -34,19 +34,23 @@ CALM = ["loss.weights.style=30", "loss.weights.temporal=4"]  # for the strokes o
 LAST = [*STEADY, "loss_network=vgg19", "optimizer.algorithm.lr=3e-4"]  # on compact alone VGG19 finds less of the style
 MORE = ["loss.weights.style=28", "loss.weights.temporal=7"]  # of both, against the content
 SMOOTHED = "style.image=smoothed:"  # without grain below so many grey levels, which a network imitates by dots
-STEADY_SMALL = [*STEADY, "model=small", "optimizer.algorithm.lr=4e-4"]
-STEADY_REALTIME = [*STEADY, "model=realtime", "optimizer.algorithm.lr=4e-4", "loss.weights.grid=60000"]
+STEADY_SMALL = [*STEADY, "model=small", "loss.weights.grid=60000"]
+STEADY_REALTIME = [*STEADY, "model=realtime", "loss.weights.grid=60000"]
+BRIGHT = [*STEADY_REALTIME, "loss.weights.range=200"]  # against plain white areas
+FROM_SMALL = ["init_from=bundled:the_scream_small", "loss.weights.style=14"]
+NO_CELLS = "loss.weights.grid=200000"  # against a faint pattern of its cells
+SLOWER, FASTER = "optimizer.algorithm.lr=4e-4", "optimizer.algorithm.lr=5e-4"
+RANGE = "loss.weights.range=4000"  # against a bright knob that became plain white
 
 # Each name begins with that of its style image. For each style the overrides of its trainings, each of which starts
 # from the one before; they were chosen by looking at validation photos. The 700 steps of the_scream, the 1,100 of
-# the_scream_realtime, and starry_night_realtime had an older temporal term, see checkpoints/README.md.
+# the_scream_realtime, and the first 1,500 of starry_night_realtime had an older temporal term (checkpoints/README.md).
 STYLES: dict[str, list[list[str]]] = {
     "udnie": [  # the others start from it
         ["init_from=null", "trainer.max_steps=1000"],
         STEADY,
-        # against a bright knob that became plain white
-        [*STEADY, "loss.weights.range=4000", "optimizer.algorithm.lr=3e-4", "trainer.max_steps=80"],
-        [*LAST, *MORE, "loss.weights.range=4000", "trainer.max_steps=90"],
+        [*STEADY, RANGE, "optimizer.algorithm.lr=3e-4", "trainer.max_steps=80"],
+        [*LAST, *MORE, RANGE, "trainer.max_steps=90"],
     ],
     "composition_vii": [
         [],
@@ -85,18 +89,38 @@ STYLES: dict[str, list[list[str]]] = {
         [],
         [*STEADY, "trainer.max_steps=700"],
         [*LAST, *MORE, "trainer.max_steps=140"],
+        [*LAST, FASTER, "loss.weights.style=30", "loss.weights.temporal=7", "trainer.max_steps=160"],
+        [*LAST, SLOWER, "loss.weights.style=32", "loss.weights.temporal=11", "trainer.max_steps=70"],
     ],
     "the_scream_small": [
         ["model=small", *LIGHT],
-        [*STEADY_SMALL, "trainer.max_steps=450", "loss.weights.style=9", "loss.weights.grid=20000"],
-        [*STEADY_SMALL, "trainer.max_steps=500", "loss.weights.style=14", "loss.weights.grid=60000"],
+        [*STEADY_SMALL, SLOWER, "trainer.max_steps=450", "loss.weights.style=9", "loss.weights.grid=20000"],
+        [*STEADY_SMALL, SLOWER, "trainer.max_steps=500", "loss.weights.style=14"],
+        [*STEADY_SMALL, "trainer.max_steps=700", "loss.weights.style=30", "loss.weights.temporal=8"],
+        [*STEADY_SMALL, "loss.weights.style=30", "loss.weights.temporal=14", NO_CELLS, "trainer.max_steps=500"],
+        [*STEADY_SMALL, "loss.weights.style=30", "loss.weights.temporal=22", NO_CELLS, "trainer.max_steps=300"],
+    ],
+    "udnie_small": [
+        [*STEADY_SMALL, *FROM_SMALL, "trainer.max_steps=1000"],
+        [*STEADY_SMALL, "trainer.max_steps=600", "loss.weights.style=30", "loss.weights.temporal=7", RANGE],
+    ],
+    "starry_night_small": [
+        [*STEADY_SMALL, *FROM_SMALL, "trainer.max_steps=1200"],
+        [*STEADY_SMALL, "loss_network=vgg19", FASTER, "loss.weights.style=30", "trainer.max_steps=300"],
+        [*STEADY_SMALL, "trainer.max_steps=600", "loss.weights.style=34", "loss.weights.temporal=8"],
     ],
     "the_scream_realtime": [
         ["model=realtime", *LIGHT],
-        [*STEADY_REALTIME, "trainer.max_steps=1100", "loss.weights.style=9"],
-        [*STEADY_REALTIME, "trainer.max_steps=600", "loss.weights.style=14"],
+        [*STEADY_REALTIME, SLOWER, "trainer.max_steps=1100", "loss.weights.style=9"],
+        [*STEADY_REALTIME, SLOWER, "trainer.max_steps=600", "loss.weights.style=14"],
+        [*STEADY_REALTIME, FASTER, "trainer.max_steps=1000", "loss.weights.style=18", "loss.weights.temporal=9"],
     ],
-    "starry_night_realtime": [["experiment=realtime", "teacher.style=starry_night"]],
+    "starry_night_realtime": [
+        ["experiment=realtime", "teacher.style=starry_night"],
+        [*STEADY_REALTIME, FASTER, "loss.weights.style=25", "loss.weights.temporal=8", "trainer.max_steps=1500"],
+        [*BRIGHT, FASTER, "loss.weights.style=16", "loss.weights.temporal=9", "trainer.max_steps=700"],
+        [*BRIGHT, "loss.weights.grid=150000", "loss.weights.temporal=10", "trainer.max_steps=700"],
+    ],
 }
 
 
