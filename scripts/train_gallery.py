@@ -34,6 +34,7 @@ CALM = ["loss.weights.style=30", "loss.weights.temporal=4"]  # for the strokes o
 LAST = [*STEADY, "loss_network=vgg19", "optimizer.algorithm.lr=3e-4"]  # on compact alone VGG19 finds less of the style
 MORE = ["loss.weights.style=28", "loss.weights.temporal=7"]  # of both, against the content
 SMOOTHED = "style.image=smoothed:"  # without grain below so many grey levels, which a network imitates by dots
+STEADY_VGG16 = [*STEADY, "loss_network=vgg16", "loss.weights.temporal=5", "trainer.max_steps=120"]
 STEADY_SMALL = [*STEADY, "model=small", "loss.weights.grid=60000"]
 STEADY_REALTIME = [*STEADY, "model=realtime", "loss.weights.grid=60000"]
 BRIGHT = [*STEADY_REALTIME, "loss.weights.range=200"]  # against plain white areas
@@ -67,6 +68,7 @@ STYLES: dict[str, list[list[str]]] = {
     "great_wave_claws": [
         ["init_from=bundled:great_wave", *SMALL_CROPS, *WAVE, "loss.weights.style=8", "loss.weights.grid=20000"],
         [*LARGE_CROPS, *WAVE, "trainer.max_steps=140", "loss.weights.style=5"],
+        [*STEADY_VGG16, *WAVE, "loss.weights.style=9", "loss.weights.grid=20000"],
     ],
     "shipwreck_minotaur": [
         [],
@@ -84,6 +86,7 @@ STYLES: dict[str, list[list[str]]] = {
     "starry_night_stars": [  # the coarse term paints the stars and swirls
         ["init_from=bundled:starry_night", *SMALL_CROPS, "loss.weights.style=7.5", "loss.weights.coarse_style=7.5"],
         [*LARGE_CROPS, "trainer.max_steps=250", "loss.weights.style=7", "loss.weights.coarse_style=3"],
+        [*STEADY_VGG16, "loss.weights.style=10", "loss.weights.coarse_style=8"],
     ],
     "the_scream": [
         [],
