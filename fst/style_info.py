@@ -257,5 +257,6 @@ def find_style(name_or_path: str | Path) -> Path:
     bundled = {f"{BUNDLED}{path.stem}": path for path in bundled_styles()}
     if name_or_path not in bundled:
         known = ", ".join(sorted(styles)) or "none yet (fst train makes them)"
-        raise StyleFileError(f"no style '{name_or_path}'; there are: {known}; or give a {STYLE_SUFFIX} file")
+        name = str(name_or_path).removeprefix(BUNDLED)
+        raise StyleFileError(f"no style '{name}'; there are: {known}; or a {STYLE_SUFFIX} file")
     return bundled[str(name_or_path)]

@@ -4,6 +4,7 @@ import pkgutil
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from fst.errors import UserError
@@ -11,7 +12,7 @@ from fst.networks.transform import TransformNetwork
 
 
 class OwnNetwork(TransformNetwork):
-    """Any module that takes and returns `(B, 3, H, W)` in [0, 1], of one size; it is called as it is.
+    """Any module that takes and returns `(B, 3, H, W)` in [0, 1], of one size; it is called as it is, in float32.
 
     Args:
         module: may leave [0, 1], as `TransformNetwork` may.
@@ -21,7 +22,8 @@ class OwnNetwork(TransformNetwork):
         super().__init__(nn.Sequential(module), multiple=1)
 
     def unclamped(self, images: Tensor) -> Tensor:
-        stylized = self.layers(images).float()
+        with torch.autocast(images.device.type, enabled=False):  # some operations refuse a mixture with bfloat16
+            stylized = self.layers(images.float()).float()
         if stylized.shape != images.shape:
             name = type(self.layers[0]).__name__
             raise UserError(
