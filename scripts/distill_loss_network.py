@@ -20,6 +20,7 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -294,6 +295,28 @@ def pruned(
     return student, fit_maps(student, teacher, iter(sample.split(8)))
 
 
+def learner(
+    arguments: argparse.Namespace, student: LossNetwork, maps: nn.ParameterDict, saved: dict[str, Any] | None
+) -> tuple[SOAP, torch.optim.lr_scheduler.LambdaLR, int]:
+    """The optimiser, its schedule and the number of steps already done, all of them and the student as last saved."""
+    groups = [
+        {"params": list(student.parameters()), "lr": arguments.lr},
+        {"params": list(maps.parameters()), "lr": 2 * arguments.lr},
+    ]
+    optimizer = SOAP(groups, weight_decay=0.0, betas=(0.95, 0.99))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: learning_rate_factor(step, arguments.steps, 0.03, 0.01)
+    )
+    if saved is None:
+        return optimizer, schedule, 0
+    with torch.no_grad():
+        for name, kernel in student.named_parameters():
+            kernel.copy_(saved["student"][name])
+    optimizer.load_state_dict(saved["optimizer"])
+    schedule.load_state_dict(saved["schedule"])
+    return optimizer, schedule, saved["step"]
+
+
 def distill(arguments: argparse.Namespace) -> None:
     keep_large_blocks()
     torch.manual_seed(0)
@@ -309,20 +332,7 @@ def distill(arguments: argparse.Namespace) -> None:
         student, linear = LossNetwork(STUDENT, TAPS, "random"), saved["maps"]
     student.requires_grad_()
     maps = nn.ParameterDict(linear)
-    kernels = list(student.parameters())
-    groups = [{"params": kernels, "lr": arguments.lr}, {"params": list(maps.parameters()), "lr": 2 * arguments.lr}]
-    optimizer = SOAP(groups, weight_decay=0.0, betas=(0.95, 0.99))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: learning_rate_factor(step, arguments.steps, 0.03, 0.01)
-    )
-    first = 0
-    if saved is not None:
-        first = saved["step"]
-        with torch.no_grad():
-            for name, kernel in student.named_parameters():
-                kernel.copy_(saved["student"][name])
-        optimizer.load_state_dict(saved["optimizer"])
-        schedule.load_state_dict(saved["schedule"])
+    optimizer, schedule, first = learner(arguments, student, maps, saved)
     styles = [load_style(Path(path))[0].eval() for path in arguments.styles]
     pool = Pool(student, [read_tensor(path, 384) for path in style_images], styles)
     order = range(first * BATCH, arguments.steps * BATCH)
@@ -334,7 +344,7 @@ def distill(arguments: argparse.Namespace) -> None:
         loss = total_loss(student, teacher, maps, batch)
         optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(kernels, 1.0)
+        nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         bar.set_postfix(loss=f"{loss.item():.4f}")
