@@ -17,7 +17,6 @@ from fst.files import fill, write_errors_of, written_atomically
 log = logging.getLogger(__name__)
 
 FOLDER = "checkpoints"  # of a run, for its checkpoints
-TEACHER = "teacher"  # of a run, for a teacher that it trains first
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 _SHOWN = 2  # differing settings in an error message
 _LONGEST = 40  # characters of a value in it
@@ -117,10 +116,7 @@ def find_checkpoint(name: str, ckpt_path: str) -> Path:
         if not path.is_file() and path != checkpoint_of(path.parent.parent):
             raise UserError(f"ckpt_path={ckpt_path}: no such checkpoint; ckpt_path=last takes the newest run's")
         return path
-    folders = [f"*/{FOLDER}", f"*/{TEACHER}/{FOLDER}"]
-    files = [
-        path for below in folders for kept in (LAST, PREVIOUS) for path in Path("outputs", name).glob(f"{below}/{kept}")
-    ]
+    files = [path for kept in (LAST, PREVIOUS) for path in Path("outputs", name).glob(f"*/{FOLDER}/{kept}")]
     if not files:
         raise UserError(f"ckpt_path=last: no run of '{name}' below outputs has a checkpoint; leave it out to start one")
     return max(files, key=lambda path: path.stat().st_mtime).with_name(LAST)
@@ -185,8 +181,7 @@ def run_folder(name: str, ckpt_path: str | None) -> Path:
     if ckpt_path is not None:
         checkpoint = find_checkpoint(name, ckpt_path)
         if checkpoint.parent.name == FOLDER:
-            run = checkpoint.parent.parent
-            return run.parent if run.name == TEACHER else run
+            return checkpoint.parent.parent
     return Path("outputs", new_folder("outputs", name))
 
 

@@ -71,23 +71,6 @@ def load_start(config: DictConfig) -> "TransformNetwork":
     return load_style(find_style(config.init_from), pkgutil.resolve_name(own) if own else None)[0]
 
 
-def trains_teacher(config: DictConfig) -> bool:
-    """Whether a teacher is to be trained first."""
-    return config.teacher.train is not None and config.teacher.style is None
-
-
-def teacher_config(config: DictConfig) -> DictConfig:
-    """The configuration that the teacher is trained with: the same, except for the keys in `teacher.train`."""
-    different = config.teacher.train
-    teacher = config.copy()
-    if "model" in different:
-        teacher.model = different.model  # another architecture has other keys
-    teacher.merge_with(OmegaConf.masked_copy(different, [str(key) for key in different if key != "model"]))
-    teacher.teacher.train = teacher.ckpt_path = None
-    teacher.name = f"{config.name}_teacher"
-    return teacher
-
-
 def check_optimizer(algorithm: DictConfig) -> None:
     """Refuse what is no optimiser, and arguments that its class refuses: that knows best what they can be."""
     import torch
@@ -122,11 +105,9 @@ def check_devices(trainer: DictConfig) -> None:
 def check_processes(config: DictConfig) -> None:
     """Refuse what several processes cannot do together."""
     processes = _processes(config.trainer)
-    if processes > 1 or config.trainer.get("strategy", "auto") != "auto":
-        if config.model.get("norm") == "batch":
-            raise UserError("model.norm=batch: each process would have statistics of its own; take instance")
-        if trains_teacher(config):
-            raise UserError("teacher.train: not in several processes; train the teacher first, and name teacher.style")
+    several = processes > 1 or config.trainer.get("strategy", "auto") != "auto"
+    if several and config.model.get("norm") == "batch":
+        raise UserError("model.norm=batch: each process would have statistics of its own; take instance")
     if config.data.batch_size % processes:
         shares = f"{processes} processes (trainer.devices)"
         raise UserError(f"data.batch_size={config.data.batch_size}: it cannot be shared out evenly to {shares}")

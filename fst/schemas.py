@@ -20,11 +20,9 @@ from fst.rules import (
     check_optimizer,
     check_processes,
     check_start,
-    teacher_config,
-    trains_teacher,
 )
 from fst.style_info import Convention, Reduction
-from fst.typed import Open, check
+from fst.typed import Open
 from fst.values import (
     Architecture,
     Blocks,
@@ -247,7 +245,6 @@ class StyleImage:
 @dataclass
 class Teacher:
     style: Style | None
-    train: Annotated[dict[str, Any], Meta(description="keys of the configuration")] | None
     imitation_ratio: Share
 
 
@@ -281,8 +278,6 @@ class Train:
         check_optimizer(config.optimizer.algorithm)
         check_devices(config.trainer)
         check_processes(config)
-        if trains_teacher(config):
-            check(teacher_config(config), Train, "teacher.train.")
 
 
 @dataclass

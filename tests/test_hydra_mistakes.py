@@ -62,7 +62,7 @@ def test_every_mistake_is_refused_in_one_clear_line(command: str, chunk: int, st
 
 
 # Keys that are checked after the optimiser, whose class needs torch.
-LATE = ("optimizer.", "ckpt_path", "+layers.style", "+teacher.train")
+LATE = ("optimizer.", "ckpt_path", "+layers.style")
 
 
 def test_they_are_found_before_torch_is_loaded(start: dict[str, list[str]]) -> None:

@@ -18,12 +18,12 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor
 
-from fst.checkpoints import FOLDER, LAST, TEACHER, checkpoint_of, find_checkpoint, flat_settings, read_checkpoint
+from fst.checkpoints import FOLDER, LAST, find_checkpoint, flat_settings, read_checkpoint
 from fst.errors import RunError, UserError, find_cause
 from fst.hardware import fast_dtype, keep_large_blocks, pick_device
 from fst.networks.own import build_own_network
 from fst.networks.transform import TransformNetwork, build_transform_network
-from fst.rules import load_start, teacher_config, trains_teacher
+from fst.rules import load_start
 from fst.signals import Interrupted
 from fst.style_file import load_style, save_style
 from fst.style_info import BUNDLED, STYLE_SUFFIX, StyleInfo, find_style
@@ -45,7 +45,7 @@ class Trained(NamedTuple):
 
 
 def train(config: DictConfig, folder: Path) -> Trained:
-    """Train one style as `config` says, after its teacher if that is to be trained; all files are written to `folder`.
+    """Train one style as `config` says; all files are written to `folder`.
 
     `configure(TRAIN, OVERRIDES)` of `fst.hydra_app` makes the configuration.
 
@@ -54,7 +54,6 @@ def train(config: DictConfig, folder: Path) -> Trained:
         RunError: the loss diverged, or something cannot be written.
         Interrupted: by a signal, after the checkpoint was written.
     """
-    config = _with_teacher(config, folder)
     keep_large_blocks()
     pl.seed_everything(config.seed, verbose=False)
     style_image = read_style_image(config)
@@ -94,20 +93,6 @@ def train(config: DictConfig, folder: Path) -> Trained:
         if isinstance(data, CropDataModule):
             data.report_unreadable()
     return Trained(path, scores)
-
-
-def _with_teacher(config: DictConfig, folder: Path) -> DictConfig:
-    """The configuration with its teacher: trained first, in `folder/teacher`, where `teacher.train` says so."""
-    if not trains_teacher(config):
-        return config
-    own, teacher, config = folder / TEACHER, teacher_config(config), config.copy()
-    config.teacher.style = str(own / f"{teacher.name}{STYLE_SUFFIX}")
-    if checkpoint_of(folder) is None:  # the teacher may be unfinished, or made with other settings
-        config.ckpt_path = None  # `last` meant the teacher's
-        if checkpoint := checkpoint_of(own):
-            teacher.ckpt_path = str(checkpoint)
-        train(teacher, own)
-    return config
 
 
 def _resume(config: DictConfig, record: Record) -> tuple[Path | None, dict[str, Any]]:

@@ -222,30 +222,15 @@ def test_a_light_network_imitates_another_before_the_loss_looks(small: list[str]
         main([*small, "teacher.style=nobody"])
 
 
-def test_one_command_trains_the_teacher_and_then_the_light_network(
-    small: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    light = ["experiment=realtime", "teacher.train.model.width=4", "teacher.train.model.blocks=1"]
-    light += ["teacher.train.init_from=null", "teacher.train.data.size=32", "teacher.train.trainer.max_steps=3"]
-    command = [*small, *light, "loss_network=vgg16", "data.size=48"]
-    main(command)
+@pytest.mark.parametrize("experiment", ["small", "realtime"])
+def test_a_light_network_starts_from_the_bundled_one(small: list[str], experiment: str) -> None:
+    smaller = [override for override in small if not override.startswith(("init_from", "model."))]
+    main([*smaller, f"experiment={experiment}"])
     (path,) = style_files()
-    (teacher,) = path.parent.glob("teacher/*.safetensors")
-    student, full = read_info(path), read_info(teacher)
-    assert student.teacher == full.name == "painting_teacher"
-    assert (student.architecture, student.steps, student.image_size) == ("unshuffle", 2, 48)
-    assert (full.architecture, full.steps, full.image_size) == ("johnson", 3, 32)
-    assert (student.loss["weights"]["style"], full.loss["weights"]["style"]) == (9, 15)
-    assert list((path.parent / "teacher").glob("events.out*"))
-
-    weights = load_file(path)
-    for file in (path, *path.parent.glob("checkpoints/*")):  # as if it had been killed after the teacher's training
-        file.unlink()
-    with pytest.raises(UserError, match=r"data.size was 32, is 64"):
-        main([*command, "teacher.train.data.size=64", "ckpt_path=last"])
-    main([*command, "ckpt_path=last"])
-    assert "nothing left to train" in capsys.readouterr().out
-    assert all(torch.equal(tensor, weights[name]) for name, tensor in load_file(path).items())
+    info = read_info(path)
+    assert info.init_from == f"the_scream_{experiment}"
+    assert info.teacher == ""
+    assert info.loss["weights"]["temporal"] > 0
 
 
 def test_the_rate_grows_with_the_root_of_the_batch(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
