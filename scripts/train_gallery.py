@@ -32,6 +32,8 @@ WAVE = ["style.size=320"]  # whole waves, where 512 has the dots of its foam
 STEADY = ["experiment=steady"]  # against flicker in video
 CALM = ["loss.weights.style=30", "loss.weights.temporal=4"]  # for the strokes of a style that is calm already
 LAST = [*STEADY, "loss_network=vgg19", "optimizer.algorithm.lr=3e-4"]  # on compact alone VGG19 finds less of the style
+AGAIN = [*STEADY, "loss_network=vgg19"]  # at the full rate
+STARS = ["loss.weights.style=28", "loss.weights.coarse_style=10"]
 MORE = ["loss.weights.style=28", "loss.weights.temporal=7"]  # of both, against the content
 SMOOTHED = "style.image=smoothed:"  # without grain below so many grey levels, which a network imitates by dots
 STEADY_VGG16 = [*STEADY, "loss_network=vgg16", "loss.weights.temporal=5", "trainer.max_steps=120"]
@@ -39,13 +41,16 @@ STEADY_SMALL = [*STEADY, "model=small", "loss.weights.grid=60000"]
 STEADY_REALTIME = [*STEADY, "model=realtime", "loss.weights.grid=60000"]
 BRIGHT = [*STEADY_REALTIME, "loss.weights.range=200"]  # against plain white areas
 FROM_SMALL = ["init_from=bundled:the_scream_small", "loss.weights.style=14"]
+FROM_REALTIME = ["init_from=bundled:the_scream_realtime", "teacher.imitation_ratio=0.25", "loss.weights.style=9"]
 NO_CELLS = "loss.weights.grid=200000"  # against a faint pattern of its cells
 SLOWER, FASTER = "optimizer.algorithm.lr=4e-4", "optimizer.algorithm.lr=5e-4"
+HIGH, HIGHER = "optimizer.algorithm.lr=1e-3", "optimizer.algorithm.lr=1.5e-3"  # where much is to change
 RANGE = "loss.weights.range=4000"  # against a bright knob that became plain white
 
 # Each name begins with that of its style image. For each style the overrides of its trainings, each of which starts
 # from the one before; they were chosen by looking at validation photos. The 700 steps of the_scream, the 1,100 of
-# the_scream_realtime, and the first 1,500 of starry_night_realtime had an older temporal term (checkpoints/README.md).
+# the_scream_realtime, and the first 1,500 of starry_night_realtime had an older temporal term, and four bundled styles
+# are means of the weights after two of their trainings (checkpoints/README.md).
 STYLES: dict[str, list[list[str]]] = {
     "udnie": [  # the others start from it
         ["init_from=null", "trainer.max_steps=1000"],
@@ -74,6 +79,9 @@ STYLES: dict[str, list[list[str]]] = {
         [],
         [*STEADY, "loss.weights.style=13", "loss.weights.temporal=4.5", "trainer.max_steps=360"],
         [*LAST, "loss.weights.style=10", "loss.weights.temporal=3.5", "trainer.max_steps=60"],
+        [*LAST, FASTER, "loss.weights.style=28", "loss.weights.temporal=5", "trainer.max_steps=250"],
+        [*AGAIN, "loss.weights.style=17", "loss.weights.temporal=4.5", "trainer.max_steps=400"],
+        [*AGAIN, "loss.weights.style=14", "loss.weights.temporal=4.5", "trainer.max_steps=220"],
     ],
     "starry_night": [
         [],
@@ -82,11 +90,14 @@ STYLES: dict[str, list[list[str]]] = {
         [*LAST, *CALM, "trainer.max_steps=180"],
         [*LAST, "loss.weights.style=36", "loss.weights.temporal=4.5", "trainer.max_steps=170"],
         [*LAST, "loss.weights.style=36", "loss.weights.temporal=3.2", "trainer.max_steps=150"],
+        [*AGAIN, "loss.weights.style=40", "loss.weights.temporal=2.4", "trainer.max_steps=220"],
+        [*LAST, SLOWER, "loss.weights.style=40", "loss.weights.temporal=2.9", "trainer.max_steps=90"],
     ],
     "starry_night_stars": [  # the coarse term paints the stars and swirls
         ["init_from=bundled:starry_night", *SMALL_CROPS, "loss.weights.style=7.5", "loss.weights.coarse_style=7.5"],
         [*LARGE_CROPS, "trainer.max_steps=250", "loss.weights.style=7", "loss.weights.coarse_style=3"],
         [*STEADY_VGG16, "loss.weights.style=10", "loss.weights.coarse_style=8"],
+        [*AGAIN, *STARS, "loss.weights.temporal=5.5", "trainer.max_steps=250"],
     ],
     "the_scream": [
         [],
@@ -111,18 +122,34 @@ STYLES: dict[str, list[list[str]]] = {
         [*STEADY_SMALL, *FROM_SMALL, "trainer.max_steps=1200"],
         [*STEADY_SMALL, "loss_network=vgg19", FASTER, "loss.weights.style=30", "trainer.max_steps=300"],
         [*STEADY_SMALL, "trainer.max_steps=600", "loss.weights.style=34", "loss.weights.temporal=8"],
+        [*STEADY_SMALL, HIGH, "trainer.max_steps=900", "loss.weights.style=46", "loss.weights.temporal=7"],
+        [
+            *STEADY_SMALL,
+            "optimizer.algorithm.lr=8e-4",
+            "trainer.max_steps=450",
+            "loss.weights.style=35",
+            "loss.weights.temporal=8",
+        ],
     ],
     "the_scream_realtime": [
         ["model=realtime", *LIGHT],
         [*STEADY_REALTIME, SLOWER, "trainer.max_steps=1100", "loss.weights.style=9"],
         [*STEADY_REALTIME, SLOWER, "trainer.max_steps=600", "loss.weights.style=14"],
         [*STEADY_REALTIME, FASTER, "trainer.max_steps=1000", "loss.weights.style=18", "loss.weights.temporal=9"],
+        [*STEADY_REALTIME, HIGHER, "trainer.max_steps=4500", "loss.weights.style=22", "loss.weights.temporal=10"],
+        [*STEADY_REALTIME, HIGHER, "trainer.max_steps=2200", "loss.weights.style=15", "loss.weights.temporal=10"],
+    ],
+    "udnie_realtime": [
+        ["experiment=realtime"],
+        [*BRIGHT, HIGH, NO_CELLS, "trainer.max_steps=1500", "loss.weights.style=15", "loss.weights.range=1000"],
+        [*BRIGHT, FASTER, NO_CELLS, "trainer.max_steps=320", "loss.weights.style=14", "loss.weights.range=40000"],
     ],
     "starry_night_realtime": [
-        ["experiment=realtime", "teacher.style=starry_night"],
+        [*BRIGHT, "teacher.style=starry_night", *FROM_REALTIME],
         [*STEADY_REALTIME, FASTER, "loss.weights.style=25", "loss.weights.temporal=8", "trainer.max_steps=1500"],
         [*BRIGHT, FASTER, "loss.weights.style=16", "loss.weights.temporal=9", "trainer.max_steps=700"],
         [*BRIGHT, "loss.weights.grid=150000", "loss.weights.temporal=10", "trainer.max_steps=700"],
+        [*BRIGHT, HIGH, "trainer.max_steps=3000", "loss.weights.style=26", "loss.weights.temporal=14"],
     ],
 }
 
