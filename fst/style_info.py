@@ -258,5 +258,5 @@ def find_style(name_or_path: str | Path) -> Path:
     if name_or_path not in bundled:
         known = ", ".join(sorted(styles)) or "none yet (fst train makes them)"
         name = str(name_or_path).removeprefix(BUNDLED)
-        raise StyleFileError(f"no style '{name}'; there are: {known}; or a {STYLE_SUFFIX} file")
+        raise StyleFileError(f"no style '{name}'; there are: {known}")
     return bundled[str(name_or_path)]
