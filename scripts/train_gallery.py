@@ -43,6 +43,7 @@ BRIGHT = [*STEADY_REALTIME, "loss.weights.range=200"]  # against plain white are
 FROM_SMALL = ["init_from=bundled:the_scream_small", "loss.weights.style=14"]
 FROM_REALTIME = ["init_from=bundled:the_scream_realtime", "teacher.imitation_ratio=0.25", "loss.weights.style=9"]
 NO_CELLS = "loss.weights.grid=200000"  # against a faint pattern of its cells
+CALM_UDNIE = [*STEADY_REALTIME, NO_CELLS, "loss.weights.temporal=13"]
 SLOWER, FASTER = "optimizer.algorithm.lr=4e-4", "optimizer.algorithm.lr=5e-4"
 HIGH, HIGHER = "optimizer.algorithm.lr=1e-3", "optimizer.algorithm.lr=1.5e-3"  # where much is to change
 RANGE = "loss.weights.range=4000"  # against a bright knob that became plain white
@@ -141,8 +142,8 @@ STYLES: dict[str, list[list[str]]] = {
     ],
     "udnie_realtime": [
         ["experiment=realtime"],
-        [*BRIGHT, HIGH, NO_CELLS, "trainer.max_steps=1500", "loss.weights.style=15", "loss.weights.range=1000"],
-        [*BRIGHT, FASTER, NO_CELLS, "trainer.max_steps=320", "loss.weights.style=14", "loss.weights.range=40000"],
+        [*CALM_UDNIE, HIGH, "trainer.max_steps=1500", "loss.weights.style=15", "loss.weights.range=1000"],
+        [*CALM_UDNIE, FASTER, "trainer.max_steps=320", "loss.weights.style=14", "loss.weights.range=40000"],
     ],
     "starry_night_realtime": [
         [*BRIGHT, "teacher.style=starry_night", *FROM_REALTIME],
