@@ -7,6 +7,7 @@ It resumes: a style that is there is left alone, and a stopped run is resumed.
 
 import argparse
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -18,6 +19,15 @@ from fst.pictures import find_images, read_image, resize_longer_side, write_imag
 from fst.study.fast import train
 from fst.style_file import load_style, save_style
 from fst.style_info import STYLE_SUFFIX
+
+
+class Mean(NamedTuple):
+    """In place of a training: the mean of the weights so far and of those after another of the style's trainings, which
+    lies between the two in style error and steadiness."""
+
+    training: int  # the other one's number, from 1
+    share: float  # the other one's, from 0 to 1
+
 
 # First imitates the full network's pictures, which needs no loss network, so that more steps take the same time.
 LIGHT = ["teacher.style=the_scream", "init_from=null", "data.size=192", "trainer.max_steps=1500"]
@@ -42,6 +52,7 @@ STEADY_REALTIME = [*STEADY, "model=realtime", "loss.weights.grid=60000"]
 BRIGHT = [*STEADY_REALTIME, "loss.weights.range=200"]  # against plain white areas
 FROM_SMALL = ["init_from=bundled:the_scream_small", "loss.weights.style=14"]
 FROM_REALTIME = ["init_from=bundled:the_scream_realtime", "teacher.imitation_ratio=0.25", "loss.weights.style=9"]
+FEW_CELLS = ["loss.weights.grid=150000"]
 NO_CELLS = "loss.weights.grid=200000"  # against a faint pattern of its cells
 CALM_UDNIE = [*STEADY_REALTIME, NO_CELLS, "loss.weights.temporal=13"]
 SLOWER, FASTER = "optimizer.algorithm.lr=4e-4", "optimizer.algorithm.lr=5e-4"
@@ -50,9 +61,8 @@ RANGE = "loss.weights.range=4000"  # against a bright knob that became plain whi
 
 # Each name begins with that of its style image. For each style the overrides of its trainings, each of which starts
 # from the one before; they were chosen by looking at validation photos. The 700 steps of the_scream, the 1,100 of
-# the_scream_realtime, and the first 1,500 of starry_night_realtime had an older temporal term, and four bundled styles
-# are means of the weights after two of their trainings (checkpoints/README.md).
-STYLES: dict[str, list[list[str]]] = {
+# the_scream_realtime, and the first 1,500 of starry_night_realtime had an older temporal term (checkpoints/README.md).
+STYLES: dict[str, list[list[str] | Mean]] = {
     "udnie": [  # the others start from it
         ["init_from=null", "trainer.max_steps=1000"],
         STEADY,
@@ -83,6 +93,7 @@ STYLES: dict[str, list[list[str]]] = {
         [*LAST, FASTER, "loss.weights.style=28", "loss.weights.temporal=5", "trainer.max_steps=250"],
         [*AGAIN, "loss.weights.style=17", "loss.weights.temporal=4.5", "trainer.max_steps=400"],
         [*AGAIN, "loss.weights.style=14", "loss.weights.temporal=4.5", "trainer.max_steps=220"],
+        Mean(3, 0.25),
     ],
     "starry_night": [
         [],
@@ -93,6 +104,7 @@ STYLES: dict[str, list[list[str]]] = {
         [*LAST, "loss.weights.style=36", "loss.weights.temporal=3.2", "trainer.max_steps=150"],
         [*AGAIN, "loss.weights.style=40", "loss.weights.temporal=2.4", "trainer.max_steps=220"],
         [*LAST, SLOWER, "loss.weights.style=40", "loss.weights.temporal=2.9", "trainer.max_steps=90"],
+        Mean(7, 0.75),
     ],
     "starry_night_stars": [  # the coarse term paints the stars and swirls
         ["init_from=bundled:starry_night", *SMALL_CROPS, "loss.weights.style=7.5", "loss.weights.coarse_style=7.5"],
@@ -138,19 +150,29 @@ STYLES: dict[str, list[list[str]]] = {
         [*STEADY_REALTIME, SLOWER, "trainer.max_steps=600", "loss.weights.style=14"],
         [*STEADY_REALTIME, FASTER, "trainer.max_steps=1000", "loss.weights.style=18", "loss.weights.temporal=9"],
         [*STEADY_REALTIME, HIGHER, "trainer.max_steps=4500", "loss.weights.style=22", "loss.weights.temporal=10"],
-        [*STEADY_REALTIME, HIGHER, "trainer.max_steps=2200", "loss.weights.style=15", "loss.weights.temporal=10"],
+        [
+            *STEADY_REALTIME,
+            "optimizer.algorithm.lr=1.2e-3",
+            "trainer.max_steps=2200",
+            "loss.weights.style=15",
+            "loss.weights.temporal=10",
+            "loss.weights.grid=100000",
+        ],
+        Mean(5, 0.2),
     ],
     "udnie_realtime": [
         ["experiment=realtime"],
         [*CALM_UDNIE, HIGH, "trainer.max_steps=1500", "loss.weights.style=15", "loss.weights.range=1000"],
-        [*CALM_UDNIE, FASTER, "trainer.max_steps=320", "loss.weights.style=14", "loss.weights.range=40000"],
+        [*CALM_UDNIE, FASTER, "trainer.max_steps=160", "loss.weights.style=15", "loss.weights.range=6000"],
+        [*CALM_UDNIE, FASTER, "trainer.max_steps=160", "loss.weights.style=14", "loss.weights.range=40000"],
     ],
     "starry_night_realtime": [
         [*BRIGHT, "teacher.style=starry_night", *FROM_REALTIME],
         [*STEADY_REALTIME, FASTER, "loss.weights.style=25", "loss.weights.temporal=8", "trainer.max_steps=1500"],
         [*BRIGHT, FASTER, "loss.weights.style=16", "loss.weights.temporal=9", "trainer.max_steps=700"],
-        [*BRIGHT, "loss.weights.grid=150000", "loss.weights.temporal=10", "trainer.max_steps=700"],
-        [*BRIGHT, HIGH, "trainer.max_steps=3000", "loss.weights.style=26", "loss.weights.temporal=14"],
+        [*BRIGHT, *FEW_CELLS, "loss.weights.temporal=10", "trainer.max_steps=700"],
+        [*BRIGHT, HIGH, *FEW_CELLS, "trainer.max_steps=3000", "loss.weights.style=26", "loss.weights.temporal=14"],
+        Mean(4, 0.7),
     ],
 }
 
@@ -172,13 +194,27 @@ def main() -> None:
             continue
         (painting,) = (path for path in find_images(arguments.paintings) if name.startswith(path.stem))
         common = [f"name={name}", f"style.image={quote(painting)}", *photos]
-        start: list[str] = []
-        for number, own in enumerate(STYLES[name], 1):
+        trained: list[Path] = []
+        for number, step in enumerate(STYLES[name], 1):
             folder = Path("outputs", name, f"gallery{number}")
-            own = [smoothed(painting, folder.parent, o) if o.startswith(SMOOTHED) else o for o in own]
-            trained = train([*common, *with_experiment(own), *arguments.overrides, *start], folder)
-            start = [f"init_from={quote(trained)}"]
-        save_style(target, *load_style(trained), torch.float16)
+            if isinstance(step, Mean):
+                trained.append(mean(trained[-1], trained[step.training - 1], step.share, folder))
+                continue
+            own = [smoothed(painting, folder.parent, o) if o.startswith(SMOOTHED) else o for o in step]
+            start = [f"init_from={quote(trained[-1])}"] if trained else []
+            trained.append(train([*common, *with_experiment(own), *arguments.overrides, *start], folder))
+        save_style(target, *load_style(trained[-1]), torch.float16)
+
+
+def mean(path: Path, other: Path, share: float, folder: Path) -> Path:
+    """The style file in `folder` whose weights are those of `path`, with a `share` of those of `other`."""
+    network, info = load_style(path)
+    for own, its in zip(network.parameters(), load_style(other)[0].parameters(), strict=True):
+        own.lerp_(its, share)
+    target = folder / path.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    save_style(target, network, info)
+    return target
 
 
 def smoothed(painting: Path, folder: Path, override: str) -> str:

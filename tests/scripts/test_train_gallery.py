@@ -11,16 +11,19 @@ from fst.hydra_app import configure
 from fst.overrides import quote
 from fst.pictures import read_image, write_image
 from fst.schemas import TRAIN
+from fst.style_file import load_style, save_style
 from fst.style_info import read_info
 from scripts import train_gallery
 from tests.conftest import TINY, make_picture
+
+STEPS = {"one": [[], ["loss.weights.style=2"], train_gallery.Mean(1, 0.5)], "two": [[]]}
 
 
 def test_a_gallery_trains_what_is_missing(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train_gallery, "STYLES", {"one": [[], ["loss.weights.style=2"]], "two": [[]]})
+    monkeypatch.setattr(train_gallery, "STYLES", STEPS)
     write_image(make_picture(64, 48), Path("paintings", "one.jpg"))
     Path("styles").mkdir()
     Path("styles/two.safetensors").touch()
@@ -37,9 +40,23 @@ def test_a_gallery_trains_what_is_missing(
 def test_every_training_composes(name: str, photos: Path, painting: Path) -> None:
     files = [f"style.image={painting}", f"data.root={photos}", "loss_network.weights=random"]
     start: list[str] = []
-    for overrides in train_gallery.STYLES[name]:
-        configure(TRAIN, [*train_gallery.with_experiment(overrides), *files, *start])
+    for number, step in enumerate(train_gallery.STYLES[name], 1):
+        if isinstance(step, train_gallery.Mean):
+            assert 0 < step.training < number - 1
+            assert 0 < step.share < 1
+            continue
+        configure(TRAIN, [*train_gallery.with_experiment(step), *files, *start])
         start = [f"init_from=bundled:{name}"]
+
+
+def test_a_mean_lies_between_two_trainings(style_file: Path, tmp_path: Path) -> None:
+    network, info = load_style(style_file)
+    for weight in network.parameters():
+        weight.add_(1)
+    save_style(tmp_path / "later.safetensors", network, info)
+    mixed = load_file(train_gallery.mean(tmp_path / "later.safetensors", style_file, 0.25, tmp_path / "mean"))
+    for key, tensor in load_file(style_file).items():
+        torch.testing.assert_close(mixed[key], tensor + 0.75)
 
 
 def test_smoothing_takes_the_grain_and_keeps_the_edges(tmp_path: Path) -> None:
