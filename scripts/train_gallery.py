@@ -80,11 +80,20 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [*STEADY, "loss.weights.grid=20000"],
         [*LAST, *MORE, f"{SMOOTHED}30", "loss.weights.grid=20000", "trainer.max_steps=120"],
         [*LAST, "loss.weights.style=30", f"{SMOOTHED}13", "loss.weights.grid=20000", "trainer.max_steps=80"],
+        [*AGAIN, "loss.weights.style=34", f"{SMOOTHED}13", "loss.weights.grid=20000", "trainer.max_steps=250"],
     ],
     "great_wave_claws": [
         ["init_from=bundled:great_wave", *SMALL_CROPS, *WAVE, "loss.weights.style=8", "loss.weights.grid=20000"],
         [*LARGE_CROPS, *WAVE, "trainer.max_steps=140", "loss.weights.style=5"],
         [*STEADY_VGG16, *WAVE, "loss.weights.style=9", "loss.weights.grid=20000"],
+        [
+            *AGAIN,
+            *WAVE,
+            "loss.weights.style=28",
+            "loss.weights.temporal=7.5",
+            "loss.weights.grid=20000",
+            "trainer.max_steps=250",
+        ],
     ],
     "shipwreck_minotaur": [
         [],
@@ -130,6 +139,7 @@ STYLES: dict[str, list[list[str] | Mean]] = {
     "udnie_small": [
         [*STEADY_SMALL, *FROM_SMALL, "trainer.max_steps=1000"],
         [*STEADY_SMALL, "trainer.max_steps=600", "loss.weights.style=30", "loss.weights.temporal=7", RANGE],
+        [*STEADY_SMALL, HIGH, "trainer.max_steps=700", "loss.weights.style=20", RANGE],
     ],
     "starry_night_small": [
         [*STEADY_SMALL, *FROM_SMALL, "trainer.max_steps=1200"],
