@@ -103,6 +103,8 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [*AGAIN, "loss.weights.style=17", "loss.weights.temporal=4.5", "trainer.max_steps=400"],
         [*AGAIN, "loss.weights.style=14", "loss.weights.temporal=4.5", "trainer.max_steps=220"],
         Mean(3, 0.25),
+        [*AGAIN, "loss.weights.style=15", "loss.weights.temporal=4.5", "trainer.max_steps=500"],
+        [*AGAIN, "loss.weights.style=12.5", "loss.weights.temporal=1.8", "trainer.max_steps=380"],
     ],
     "starry_night": [
         [],
@@ -183,6 +185,8 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [*BRIGHT, *FEW_CELLS, "loss.weights.temporal=10", "trainer.max_steps=700"],
         [*BRIGHT, HIGH, *FEW_CELLS, "trainer.max_steps=3000", "loss.weights.style=26", "loss.weights.temporal=14"],
         Mean(4, 0.7),
+        [*BRIGHT, HIGHER, *FEW_CELLS, "trainer.max_steps=3500", "loss.weights.style=24", "loss.weights.temporal=14"],
+        Mean(6, 0.3),
     ],
 }
 
