@@ -58,6 +58,7 @@ CALM_UDNIE = [*STEADY_REALTIME, NO_CELLS, "loss.weights.temporal=13"]
 SLOWER, FASTER = "optimizer.algorithm.lr=4e-4", "optimizer.algorithm.lr=5e-4"
 HIGH, HIGHER = "optimizer.algorithm.lr=1e-3", "optimizer.algorithm.lr=1.5e-3"  # where much is to change
 RANGE = "loss.weights.range=4000"  # against a bright knob that became plain white
+LONG_UDNIE = [*STEADY_REALTIME, HIGHER, *FEW_CELLS, RANGE, "loss.weights.temporal=8"]
 
 # Each name begins with that of its style image. For each style the overrides of its trainings, each of which starts
 # from the one before; they were chosen by looking at validation photos. The 700 steps of the_scream, the 1,100 of
@@ -177,6 +178,8 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [*CALM_UDNIE, HIGH, "trainer.max_steps=1500", "loss.weights.style=15", "loss.weights.range=1000"],
         [*CALM_UDNIE, FASTER, "trainer.max_steps=160", "loss.weights.style=15", "loss.weights.range=6000"],
         [*CALM_UDNIE, FASTER, "trainer.max_steps=160", "loss.weights.style=14", "loss.weights.range=40000"],
+        [*LONG_UDNIE, "trainer.max_steps=4500", "loss.weights.style=18"],
+        [*LONG_UDNIE, "trainer.max_steps=3500", "loss.weights.style=14"],
     ],
     "starry_night_realtime": [
         [*BRIGHT, "teacher.style=starry_night", *FROM_REALTIME],
