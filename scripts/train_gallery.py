@@ -22,11 +22,11 @@ from fst.style_info import STYLE_SUFFIX
 
 
 class Mean(NamedTuple):
-    """In place of a training: the mean of the weights so far and of those after another of the style's trainings, which
-    lies between the two in style error and steadiness."""
+    """In place of a training: the mean of the weights so far and of those after an earlier step, which lies between the
+    two in style error and steadiness."""
 
-    training: int  # the other one's number, from 1
-    share: float  # the other one's, from 0 to 1
+    step: int  # the earlier one's number in the style's list, from 1
+    share: float  # of its weights, from 0 to 1
 
 
 # First imitates the full network's pictures, which needs no loss network, so that more steps take the same time.
@@ -52,13 +52,12 @@ STEADY_REALTIME = [*STEADY, "model=realtime", "loss.weights.grid=60000"]
 BRIGHT = [*STEADY_REALTIME, "loss.weights.range=200"]  # against plain white areas
 FROM_SMALL = ["init_from=bundled:the_scream_small", "loss.weights.style=14"]
 FROM_REALTIME = ["init_from=bundled:the_scream_realtime", "teacher.imitation_ratio=0.25", "loss.weights.style=9"]
-FEW_CELLS = ["loss.weights.grid=150000"]
-NO_CELLS = "loss.weights.grid=200000"  # against a faint pattern of its cells
+FEW_CELLS, NO_CELLS = "loss.weights.grid=150000", "loss.weights.grid=200000"  # against a faint pattern of its cells
 CALM_UDNIE = [*STEADY_REALTIME, NO_CELLS, "loss.weights.temporal=13"]
 SLOWER, FASTER = "optimizer.algorithm.lr=4e-4", "optimizer.algorithm.lr=5e-4"
 HIGH, HIGHER = "optimizer.algorithm.lr=1e-3", "optimizer.algorithm.lr=1.5e-3"  # where much is to change
 RANGE = "loss.weights.range=4000"  # against a bright knob that became plain white
-LONG_UDNIE = [*STEADY_REALTIME, HIGHER, *FEW_CELLS, RANGE, "loss.weights.temporal=8"]
+LONG_UDNIE = [*STEADY_REALTIME, HIGHER, FEW_CELLS, RANGE, "loss.weights.temporal=8"]
 
 # Each name begins with that of its style image. For each style the overrides of its trainings, each of which starts
 # from the one before; they were chosen by looking at validation photos. The 700 steps of the_scream, the 1,100 of
@@ -185,10 +184,10 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [*BRIGHT, "teacher.style=starry_night", *FROM_REALTIME],
         [*STEADY_REALTIME, FASTER, "loss.weights.style=25", "loss.weights.temporal=8", "trainer.max_steps=1500"],
         [*BRIGHT, FASTER, "loss.weights.style=16", "loss.weights.temporal=9", "trainer.max_steps=700"],
-        [*BRIGHT, *FEW_CELLS, "loss.weights.temporal=10", "trainer.max_steps=700"],
-        [*BRIGHT, HIGH, *FEW_CELLS, "trainer.max_steps=3000", "loss.weights.style=26", "loss.weights.temporal=14"],
+        [*BRIGHT, FEW_CELLS, "loss.weights.temporal=10", "trainer.max_steps=700"],
+        [*BRIGHT, HIGH, FEW_CELLS, "trainer.max_steps=3000", "loss.weights.style=26", "loss.weights.temporal=14"],
         Mean(4, 0.7),
-        [*BRIGHT, HIGHER, *FEW_CELLS, "trainer.max_steps=3500", "loss.weights.style=24", "loss.weights.temporal=14"],
+        [*BRIGHT, HIGHER, FEW_CELLS, "trainer.max_steps=3500", "loss.weights.style=24", "loss.weights.temporal=14"],
         Mean(6, 0.3),
     ],
 }
@@ -215,7 +214,7 @@ def main() -> None:
         for number, step in enumerate(STYLES[name], 1):
             folder = Path("outputs", name, f"gallery{number}")
             if isinstance(step, Mean):
-                trained.append(mean(trained[-1], trained[step.training - 1], step.share, folder))
+                trained.append(mean(trained[-1], trained[step.step - 1], step.share, folder))
                 continue
             own = [smoothed(painting, folder.parent, o) if o.startswith(SMOOTHED) else o for o in step]
             start = [f"init_from={quote(trained[-1])}"] if trained else []

@@ -42,7 +42,7 @@ def test_every_training_composes(name: str, photos: Path, painting: Path) -> Non
     start: list[str] = []
     for number, step in enumerate(train_gallery.STYLES[name], 1):
         if isinstance(step, train_gallery.Mean):
-            assert 0 < step.training < number - 1
+            assert 0 < step.step < number - 1
             assert 0 < step.share < 1
             continue
         configure(TRAIN, [*train_gallery.with_experiment(step), *files, *start])
