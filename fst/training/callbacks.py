@@ -189,7 +189,8 @@ class GracefulStop(pl.Callback):
     ) -> None:
         finite = [tensor.isfinite().all() for tensor in checkpoint["state_dict"].values()]
         if self._finite is not None:
-            finite.append(self._finite)
+            # After the last step Lightning moves the network to the CPU, but not this.
+            finite.append(self._finite.to(finite[0].device))
         self._require_finite(trainer, torch.stack(finite).all())
         self._record.write(checkpoint, trainer.global_step)
 

@@ -4,13 +4,15 @@ import os
 import re
 import signal
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
 from omegaconf import DictConfig
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch import nn
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fst.commands.train import main
 from fst.errors import RunError, UserError
@@ -20,6 +22,7 @@ from fst.signals import Interrupted
 from fst.style_file import load_style
 from fst.style_info import read_info
 from fst.training import train
+from fst.training.callbacks import GracefulStop
 from fst.training.data import folder as training_data
 from tests.training.data.test_shards import pack
 from tests.training.runs import SGD, only_run, start, style_files, wait_for_checkpoint
@@ -301,3 +304,17 @@ def test_the_temporal_term_is_trained_and_depends_on_the_seed_alone(small: list[
     assert one[1].scores["temporal"] > 0
     assert one[1].scores == same[1].scores
     assert one[1].loss["weights"]["temporal"] == 500
+
+
+def test_the_last_checkpoint_is_written_after_the_network_has_left_the_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the last step Lightning moves the network to the CPU; the losses were on the GPU."""
+    checked: list[Tensor] = []
+    monkeypatch.setattr(GracefulStop, "_require_finite", lambda self, trainer, finite: checked.append(finite))
+    stop = GracefulStop(tmp_path / "last.ckpt", Mock(), save_every=1, validate_every=1, check_every=1)
+    with FakeTensorMode():  # a GPU without a GPU: shapes and devices, but no values
+        losses = {"loss": torch.empty((), device="cuda")}
+        stop.on_train_batch_end(Mock(global_step=0), Mock(), losses, torch.empty(0), 0)
+        stop.on_save_checkpoint(Mock(), Mock(), {"state_dict": {"weight": torch.empty(2)}})
+    assert checked[0].device.type == "cpu"
