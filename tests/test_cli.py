@@ -209,7 +209,7 @@ def test_styles_lists_names(folder: Path, style_file: Path, capsys: pytest.Captu
     assert "damaged" in lines["broken"]
     assert "orange and dark blue" in lines["the_scream_small"]
     assert "many ringed yellow stars" in lines["starry_night_stars"]
-    assert "from starry_night_stars, 250 steps of 4" in lines["starry_night_stars"]
+    assert "from starry_night_stars, 750 steps of 4" in lines["starry_night_stars"]
     assert "from" not in lines["tiny"]
     known = set(yaml.safe_load((resource_folder("checkpoints") / "looks.yaml").read_text()))
     infos = [read_info(path) for path in (resource_folder("checkpoints")).glob("*.safetensors")]
