@@ -23,10 +23,10 @@ from fst.style_info import STYLE_SUFFIX
 
 class Mean(NamedTuple):
     """In place of a training: the mean of the weights so far and of those after an earlier step, which lies between the
-    two in style error and steadiness."""
+    two in style error and steadiness, or, with a negative share, beyond the later one."""
 
     step: int  # the earlier one's number in the style's list, from 1
-    share: float  # of its weights, from 0 to 1
+    share: float  # of its weights, from -1 to 1
 
 
 # First imitates the full network's pictures, which needs no loss network, so that more steps take the same time.
@@ -61,7 +61,7 @@ LONG_UDNIE = [*STEADY_REALTIME, HIGHER, FEW_CELLS, RANGE, "loss.weights.temporal
 
 
 def long(steps: int, rate: float, style: float, temporal: float) -> list[str]:
-    """Overrides of a steady training on VGG19, as a GPU does it in two minutes: the peak rate and two weights."""
+    """Overrides of a steady training on VGG19, by its steps, its peak learning rate and two weights."""
     weights = [f"loss.weights.style={style}", f"loss.weights.temporal={temporal}"]
     return ["loss_network=vgg19", f"trainer.max_steps={steps}", f"optimizer.algorithm.lr={rate}", *weights]
 
@@ -69,7 +69,7 @@ def long(steps: int, rate: float, style: float, temporal: float) -> list[str]:
 # Each name begins with that of its style image. For each style the overrides of its trainings, each of which starts
 # from the one before; they were chosen by looking at validation photos. The 700 steps of the_scream, the 1,100 of
 # the_scream_realtime, and the first 1,500 of starry_night_realtime had an older temporal term (checkpoints/README.md).
-# Of the trainings by `long`, but those of 430 steps, the last 0 to 250 steps, at small rates, were lost.
+# Of each style's first three trainings by `long`, on a GPU, the last 0 to 250 steps, at small rates, were lost.
 STYLES: dict[str, list[list[str] | Mean]] = {
     "udnie": [  # the others start from it
         ["init_from=null", "trainer.max_steps=1000"],
@@ -79,6 +79,7 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [*STEADY, *long(900, 0.001, 24, 6), RANGE],
         [*STEADY, *long(980, 0.0008, 17.9, 4.71), RANGE],
         [*STEADY, *long(1169, 0.0005, 17.7, 3.58), RANGE],
+        Mean(6, -0.4),
     ],
     "composition_vii": [
         [],
@@ -87,6 +88,9 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [*STEADY, *long(900, 0.001, 26, 6)],
         [*STEADY, *long(1033, 0.0008, 20.7, 3.91)],
         [*STEADY, *long(1184, 0.0005, 21, 2.58)],
+        Mean(5, -0.6),
+        [*STEADY, *long(750, 0.0006, 21, 3)],
+        Mean(7, 0.65),
     ],
     "delaunay_portrait": [[]],
     "great_wave": [
@@ -98,6 +102,8 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [*STEADY, *long(900, 0.001, 28, 6), f"{SMOOTHED}13", "loss.weights.grid=20000"],
         [*STEADY, *long(962, 0.0008, 19.8, 3.81), f"{SMOOTHED}13", "loss.weights.grid=20000"],
         [*STEADY, *long(1108, 0.0005, 17.6, 2.37), f"{SMOOTHED}13", "loss.weights.grid=20000"],
+        [*STEADY, *long(1000, 0.0006, 18.5, 1.6), f"{SMOOTHED}13", "loss.weights.grid=20000"],
+        Mean(8, 0.3),
     ],
     "great_wave_claws": [
         ["init_from=bundled:great_wave", *SMALL_CROPS, *WAVE, "loss.weights.style=8", "loss.weights.grid=20000"],
@@ -130,6 +136,8 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [*STEADY, *long(986, 0.0008, 14.2, 2.25)],
         [*STEADY, *long(1088, 0.0005, 15.8, 1.84)],
         Mean(11, 0.2),
+        [*STEADY, *long(350, 0.0006, 21, 2)],
+        Mean(13, 0.4),
     ],
     "starry_night": [
         [],
@@ -163,6 +171,7 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [*STEADY, *long(900, 0.001, 26, 9)],
         [*STEADY, *long(1001, 0.0008, 20.3, 6.62)],
         [*STEADY, *long(1150, 0.0005, 19.8, 4.64)],
+        Mean(7, -0.5),
     ],
     "the_scream_small": [
         ["model=small", *LIGHT],
@@ -174,6 +183,8 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [*STEADY_SMALL, *long(900, 0.0012, 26, 16), NO_CELLS],
         [*STEADY_SMALL, *long(1251, 0.00096, 20.8, 14.3), NO_CELLS],
         [*STEADY_SMALL, *long(1662, 0.0006, 18.7, 10.1), NO_CELLS],
+        [*STEADY_SMALL, *long(1500, 0.0008, 20, 7.5), NO_CELLS],
+        Mean(9, -0.3),
     ],
     "udnie_small": [
         [*STEADY_SMALL, *FROM_SMALL, "trainer.max_steps=1000"],
@@ -183,6 +194,7 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [*STEADY_SMALL, *long(1241, 0.00096, 17.7, 5.67), RANGE],
         [*STEADY_SMALL, *long(1647, 0.0006, 17.8, 5.03), RANGE],
         [*STEADY_SMALL, *long(430, 5e-4, 17, 4), RANGE],
+        [*STEADY_SMALL, *long(1200, 0.0008, 17, 3.2), RANGE],
     ],
     "starry_night_small": [
         [*STEADY_SMALL, *FROM_SMALL, "trainer.max_steps=1200"],

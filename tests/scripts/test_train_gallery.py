@@ -43,20 +43,23 @@ def test_every_training_composes(name: str, photos: Path, painting: Path) -> Non
     for number, step in enumerate(train_gallery.STYLES[name], 1):
         if isinstance(step, train_gallery.Mean):
             assert 0 < step.step < number - 1
-            assert 0 < step.share < 1
+            assert -1 < step.share < 1
             continue
         configure(TRAIN, [*train_gallery.with_experiment(step), *files, *start])
         start = [f"init_from=bundled:{name}"]
 
 
-def test_a_mean_lies_between_two_trainings(style_file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("share", "added"), [(0.25, 0.75), (-0.5, 1.5)])
+def test_a_mean_lies_between_two_trainings_or_beyond(
+    share: float, added: float, style_file: Path, tmp_path: Path
+) -> None:
     network, info = load_style(style_file)
     for weight in network.parameters():
         weight.add_(1)
     save_style(tmp_path / "later.safetensors", network, info)
-    mixed = load_file(train_gallery.mean(tmp_path / "later.safetensors", style_file, 0.25, tmp_path / "mean"))
+    mixed = load_file(train_gallery.mean(tmp_path / "later.safetensors", style_file, share, tmp_path / "mean"))
     for key, tensor in load_file(style_file).items():
-        torch.testing.assert_close(mixed[key], tensor + 0.75)
+        torch.testing.assert_close(mixed[key], tensor + added)
 
 
 def test_smoothing_takes_the_grain_and_keeps_the_edges(tmp_path: Path) -> None:
