@@ -136,8 +136,6 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [*STEADY, *long(986, 0.0008, 14.2, 2.25)],
         [*STEADY, *long(1088, 0.0005, 15.8, 1.84)],
         Mean(11, 0.2),
-        [*STEADY, *long(350, 0.0006, 21, 2)],
-        Mean(13, 0.4),
     ],
     "starry_night": [
         [],
