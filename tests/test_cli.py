@@ -61,6 +61,15 @@ def test_several_styles_in_one_pass(
     assert [path.name for path in Path("all").iterdir()] == ["b-own.png"]
     assert "left out: outputs/tiny/run/broken.safetensors: damaged" in capsys.readouterr().err
     assert main(["stylize", "in/b.png", "-s", "all", "-s", "own", "-o", "twice"]) == 2
+    own.with_name("same.safetensors").write_bytes(own.read_bytes())
+    capsys.readouterr()
+    assert main(["stylize", "in/b.png", "-s", "own", "-s", str(own.with_name("same.safetensors")), "-o", "twice"]) == 2
+    assert "two of them are called own, and so are their outputs" in capsys.readouterr().err
+    assert not Path("twice").exists(), "one would be lost"
+    assert main(["stylize", "in/b.png", "-s", "all", "-o", "all", "--force"]) == 0
+    captured = capsys.readouterr()
+    assert "it is called own, as outputs/tiny/run/" in captured.err
+    assert captured.out.strip() == "all/b-own.png"
 
 
 def test_a_sheet_of_all_styles(

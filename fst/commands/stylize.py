@@ -105,6 +105,11 @@ def run(options: argparse.Namespace) -> int:
     if camera and len(styles) > 1:
         raise UserError(f"{WEBCAM}: one -s STYLE; its page has the others to choose from")
     names = [_name(style, read) for style in styles]
+    if same := {name for name in names if names.count(name) > 1}:
+        raise UserError(
+            f"-s/--style: two of them are called {same.pop()}, and so are their outputs; stylize with one at a time, "
+            "and -o or --suffix"
+        )
     look = Look(options.size, options.strength, options.keep_colors, options.stroke)
     check_backend(options.backend)
     allow_megapixels(options.max_megapixels)
@@ -149,13 +154,16 @@ def _chosen(styles: Sequence[str], read: "ReadInfo") -> list[str]:
     from fst.style_info import StyleFileError, list_styles
 
     chosen = [style for style in styles if style != "all"]
-    for name, path in list_styles().items() if "all" in styles else ():
+    names: dict[str, Path] = {}
+    for style, path in list_styles().items() if "all" in styles else ():
         try:
-            read(path)
+            if (name := read(path).name) in names:
+                raise StyleFileError(f"{path}: it is called {name}, as {names[name]} is")
+            names[name] = path
         except StyleFileError as error:
             print(f"fst: left out: {one_line(error)}", file=sys.stderr)
         else:
-            chosen.append(name)
+            chosen.append(style)
     if len(set(chosen)) < len(chosen):
         raise UserError("-s/--style: a style is given twice; --blend A:0.5,B:0.5 mixes several styles")
     return chosen
@@ -183,12 +191,13 @@ def _ending(options: argparse.Namespace, look: str) -> str:
 
 def _report(planned: "Plan", written: int) -> int:
     """Print what was done; returns the exit status."""
-    if planned.alone and str(planned.jobs[0].targets[0]) == "-":
+    targets = [str(target) for job in planned.jobs for target in job.targets]
+    if planned.alone and targets == ["-"]:
         pass  # standard output holds the result
     elif planned.alone and written == 1:
-        print(one_line(planned.jobs[0].targets[0], None))
+        print(one_line(targets[0], None))
     else:
-        print(f"{written} stylized, {planned.failed} failed")
+        print(f"{written} stylized, {planned.failed} failed", file=sys.stderr if targets in ([], ["-"]) else sys.stdout)
     return 1 if planned.failed else 0
 
 

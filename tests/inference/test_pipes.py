@@ -52,11 +52,11 @@ class Piped:
         with os.fdopen(os.dup(self._feed), "wb") as file:
             file.write(data)
 
-    def finish(self) -> bytes:
+    def finish(self, status: int = 0) -> bytes:
         os.close(self._feed)
         self._working.join(60)
         self._reading.join(60)
-        assert self.status == 0
+        assert self.status == status
         return bytes(self.out)
 
 
@@ -80,6 +80,17 @@ def test_a_picture(piped: Piped, style_file: Path, image_format: str, asked: lis
     piped.feed(encoded(make_picture(40, 30), image_format))
     with Image.open(io.BytesIO(piped.finish())) as image:
         assert (image.format, image.size) == (expected, (40, 30))
+
+
+def test_only_the_result_goes_to_standard_output(
+    piped: Piped, style_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    piped.start("nothing*.jpg", "-", "-s", str(style_file))
+    piped.feed(encoded(picture := make_picture(40, 30), "PNG"))
+    with Image.open(io.BytesIO(data := piped.finish(status=1))) as image:
+        assert image.size == picture.size
+    assert data.endswith(b"IEND\xaeB`\x82")
+    assert "1 stylized, 1 failed" in capsys.readouterr().err
 
 
 def test_a_video_comes_out_while_it_goes_in(
