@@ -53,6 +53,11 @@ def write_errors_of(path: Path) -> Iterator[None]:
         raise RunError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
+def expand_user(path: str | Path) -> Path:
+    """The path with `~` or `~NAME` at its start as the home folder; unchanged where NAME is nobody's."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser raises an error in that case)
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write `data` to `path`, which appears complete or not at all.
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from fst.files import expand_user
 from fst.pictures import flatten_alpha, read_image, resize_longer_side
 
 
@@ -35,7 +36,7 @@ def read_tensor(path: Path, size: int | None = None) -> Tensor:
     Raises:
         ImageError: it cannot be read.
     """
-    return to_tensor(resize_longer_side(flatten_alpha(read_image(path.expanduser())), size))
+    return to_tensor(resize_longer_side(flatten_alpha(read_image(expand_user(path))), size))
 
 
 def from_uint8(pixels: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from glob import glob
 from pathlib import Path
 
 from fst.errors import UserError
+from fst.files import expand_user
 from fst.resources import resource_folder
 from fst.typed import suggest
 
@@ -44,7 +45,7 @@ def expand_glob(argument: str) -> str:
     if not (pattern := re.fullmatch(r"style\.image=glob\((.*)\)", argument)):
         return argument
     # Path.glob takes no absolute patterns.
-    paths = sorted(glob(str(Path(pattern[1].strip("'\"")).expanduser())))  # noqa: PTH207
+    paths = sorted(glob(str(expand_user(pattern[1].strip("'\"")))))  # noqa: PTH207
     if not paths:
         raise UserError(f"{argument}: no such files")
     return "style.image=" + ",".join(quote(path) for path in paths)

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from fst.errors import RunError, UserError
-from fst.files import refusal_to_read, write_errors_of, written_atomically
+from fst.files import expand_user, refusal_to_read, write_errors_of, written_atomically
 from fst.metadata import Metadata, read_metadata
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".jfif"})
@@ -76,7 +76,7 @@ def require_images(folder: str | Path, name: str) -> list[Path]:
     Raises:
         UserError: no such folder, or no pictures in it.
     """
-    root = Path(folder).expanduser()
+    root = expand_user(folder)
     if not root.is_dir():
         raise UserError(f"{name}{folder}: no such folder")
     if not (found := find_images(root)):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from fst.errors import UserError
+from fst.files import expand_user
 
 
 def resource_folder(name: str) -> Path:
@@ -17,7 +18,7 @@ def find_style_image(name_or_path: str) -> Path:
     Raises:
         UserError: neither.
     """
-    path = Path(name_or_path).expanduser()
+    path = expand_user(name_or_path)
     if path.suffix or path.exists():
         return path
     bundled = {picture.stem: picture for picture in sorted((resource_folder("checkpoints") / "pictures").glob("*.jpg"))}

@@ -16,7 +16,7 @@ import msgspec
 from safetensors import SafetensorError
 
 from fst.errors import UserError
-from fst.files import check_name
+from fst.files import check_name, expand_user
 from fst.pictures import PICTURE_SUFFIXES
 from fst.resources import resource_folder
 
@@ -228,9 +228,10 @@ def _unknown(said: Any, known: Any, path: str = "") -> list[str]:
 
 def list_styles() -> dict[str, Path]:
     """The styles that can be named after `-s`: the bundled ones, and the newest of each name below `outputs/` of the
-    current folder, which replaces a bundled one of the same name."""
-    trained = Path("outputs").glob(f"*/*/*{STYLE_SUFFIX}")
-    return {path.stem: path for path in [*bundled_styles(), *sorted(trained, key=lambda p: p.stat().st_mtime)]}
+    current folder, which replaces a bundled one of the same name. Hidden files (one is being written) are none."""
+    found = Path("outputs").glob(f"*/*/*{STYLE_SUFFIX}")
+    trained = [path for path in found if path.is_file() and not path.name.startswith(".")]
+    return {path.stem: path for path in [*bundled_styles(), *sorted(trained, key=lambda path: path.stat().st_mtime)]}
 
 
 def bundled_styles() -> list[Path]:
@@ -244,7 +245,7 @@ def find_style(name_or_path: str | Path) -> Path:
     Raises:
         StyleFileError: none of these.
     """
-    path = Path(name_or_path).expanduser()
+    path = expand_user(name_or_path)
     if path.suffix.lower() in PICTURE_SUFFIXES:
         raise StyleFileError(
             f"{path} is a picture, not a style; train one from it: fst train style.image={path} data.root=PHOTOS"

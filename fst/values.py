@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from fst.errors import UserError
-from fst.files import check_name
+from fst.files import check_name, expand_user
 from fst.networks.vgg_layers import LOSS_NETWORKS
 from fst.pictures import LEAST_SIDE, PICTURE_SUFFIXES, read_image
 from fst.resources import find_style_image
@@ -29,7 +29,7 @@ def _read_style_image(value: str) -> None:
 
 
 def _check_photos(value: str) -> None:
-    folder = Path(value).expanduser()
+    folder = expand_user(value)
     if not folder.is_dir():
         raise UserError("no such folder; name a folder of photos, or download COCO with scripts/download_coco.py")
     if not any(path.suffix.lower() in PICTURE_SUFFIXES for path in folder.rglob("*")):

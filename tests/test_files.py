@@ -9,6 +9,7 @@ from fst.errors import RunError, UserError
 from fst.files import (
     check_name,
     check_writable,
+    expand_user,
     refusal_to_read,
     write_atomically,
     write_errors_of,
@@ -26,6 +27,12 @@ def test_names_that_are_refused(name: str) -> None:
     with pytest.raises(UserError, match=r"^name='") as caught:
         check_name(name)
     assert str(caught.value).isprintable()
+
+
+def test_a_tilde_stands_for_a_home_or_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "home")
+    assert expand_user("~/photo.png") == Path("home/photo.png")
+    assert expand_user("~photo.png") == Path("~photo.png")
 
 
 def test_what_cannot_be_written_is_known_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

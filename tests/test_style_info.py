@@ -39,6 +39,8 @@ def test_names_are_found_among_bundled_and_trained_styles(
 
         os.utime(run / "tiny.safetensors", (stamp, stamp))
     assert find_style("tiny") == Path("outputs/tiny/run2/tiny.safetensors"), "the newest of one's own goes first"
+    (run / ".half.safetensors").write_bytes(b"")  # hidden, as what is being written
+    (run / "gone.safetensors").symlink_to("nothing")
     assert list(list_styles()) == ["tiny"]
     assert find_style(style_file) == style_file
     with pytest.raises(StyleFileError, match="no style 'nope'; there are: tiny"):

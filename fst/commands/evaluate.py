@@ -34,7 +34,7 @@ def add(commands: flags.Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from fst.files import check_writable
+    from fst.files import check_writable, expand_user
     from fst.pictures import LEAST_SIDE, require_images
     from fst.style_info import find_style, read_builtin_info
 
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     for flag, folder in (("--photos ", options.photos), ("--style-images ", options.style_images)):
         if folder is not None:
             require_images(folder, flag)
-    weights = Path(options.weights).expanduser()
+    weights = expand_user(options.weights)
     if weights.suffix and not weights.exists():
         raise UserError(f"--weights {options.weights}: no such file")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import UnidentifiedImageError
 
 from fst.errors import RunError, UserError, one_line
-from fst.files import check_writable, refusal_to_read, write_errors_of
+from fst.files import check_writable, expand_user, refusal_to_read, write_errors_of
 from fst.inference.pipes import PIPE, holds_video, picture_suffix, standard_output, video_format
 from fst.inference.video.types import VIDEO_SUFFIXES, WRITABLE_VIDEO_SUFFIXES, VideoOptions, find_frames, is_template
 from fst.pictures import (
@@ -225,11 +225,16 @@ def _become_video(sources: Sequence[Path], output: Path) -> bool:
     return all(os.path.exists(path) and not _is_video(path) for path in sources)  # noqa: PTH110
 
 
+def _by_number(path: Path) -> list[list[str | int]]:
+    """Sorts frames: `2.png` before `10.png`."""
+    return [[int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)] for name in path.parts]
+
+
 def _find(text: str, planned: Plan) -> list[tuple[Path, Path]]:
     """The pictures and videos that an argument names, each with its path below the output folder."""
     if not text:
         raise UserError("an input is empty; name a picture, a video or a folder ('.' is the current one)")
-    path = Path(text).expanduser()
+    path = expand_user(text)
     if path == PIPE:
         return [(path, Path("stdin"))]
     if path.is_dir():
@@ -242,11 +247,11 @@ def _find(text: str, planned: Plan) -> list[tuple[Path, Path]]:
         files = find_images(path, PICTURE_SUFFIXES | VIDEO_SUFFIXES, skip)
         if not files:
             raise UserError(f"{text}: no pictures in it or below it")
-        return [(file, file.relative_to(path)) for file in files]
+        return [(file, file.relative_to(path)) for file in sorted(files, key=_by_number)]
     if not path.exists() and (is_template(path) or glob.has_magic(text)):
         # Path.glob does not take absolute patterns.
-        names = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
-        files = find_frames(path) if is_template(path) else [Path(name) for name in names]
+        names = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207
+        files = find_frames(path) if is_template(path) else sorted(names, key=_by_number)
         if not (files := [file for file in files if not refusal_to_read(file)]):
             raise UserError(f"{text}: matches {'folders only' if names else 'nothing'}")
         return [(file, Path(file.name)) for file in files]

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from omegaconf import DictConfig
 from torch.utils.tensorboard import SummaryWriter
 
-from fst.files import write_atomically
+from fst.files import expand_user, write_atomically
 from fst.images import read_tensor
 from fst.resources import find_style_image
 from fst.study.cells import judge_layers
@@ -102,7 +102,7 @@ def template(name: str) -> Template:
 
 def inline(path: str | Path) -> str:
     """A picture file as a data URL."""
-    path = Path(path).expanduser()
+    path = expand_user(path)
     kind = "jpeg" if path.suffix.lower() in (".jpg", ".jpeg") else "png"
     return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 

@@ -114,6 +114,9 @@ def test_pictures_become_a_video_where_one_is_asked_for(
     assert seen.times == [number * Fraction(1001, 30000) for number in range(3)]
     for picture, number in zip(seen.pictures, (1, 2, 10), strict=True):  # by number, not by name
         assert abs(picture.astype(int) - invert(gray(number))).mean() < 5
+    for source, target in (("in", "folder.mp4"), ("in/*.png", "glob.mp4")):
+        assert stylize(source, "-o", target, "--fps", "30000/1001") == 0
+        assert all((a == b).all() for a, b in zip(look(Path(target)).pictures, seen.pictures, strict=True))
     assert stylize("in", "-o", "out.gif") == 0
     with Image.open("out.gif") as image:
         assert image.n_frames == 3

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from fst.errors import UserError
+from fst.files import expand_user
 from fst.pictures import ImageError, flatten_alpha, read_image, require_images
 from fst.training.data.crops import CropDataModule, random_crop
 
@@ -124,7 +125,7 @@ def read_all(paths: Iterable[Path], size: int) -> Iterator[Image]:
 
 def fingerprint(folder: str, paths: list[Path]) -> str:
     """The number of pictures and a hash of their names and sizes; it stays the same when the folder is moved."""
-    root, digest = Path(folder).expanduser(), hashlib.sha256()
+    root, digest = expand_user(folder), hashlib.sha256()
     for path in paths:
         digest.update(f"{path.relative_to(root).as_posix()}\n{path.stat().st_size}\n".encode(errors="surrogateescape"))
     return f"{len(paths)} pictures ({digest.hexdigest()[:8]})"
