@@ -151,7 +151,7 @@ class Stylizer:
             least, most = torch.stack(image.detach()[..., ::_SAMPLE, ::_SAMPLE].aminmax()).tolist()
             if not (least > -0.5 and most < 1.5):  # resizing can overshoot [0, 1], by less than this
                 raise UserError(f"a tensor's values go from 0 to 1, these from {least:.3g} to {most:.3g}")
-            return self._stylize_tensor(image.to(self.device), mask).to(image.device, image.dtype)
+            return self._stylize_tensor(image.to(self.device, torch.float32), mask).to(image.device, image.dtype)
         raise UserError(f"cannot stylize a {type(image).__name__}; give a PIL image, a uint8 array or a float tensor")
 
     def _stylize_several(self, pictures: Sequence[Any], mask: Image.Image | None) -> list[Any]:
@@ -178,6 +178,8 @@ class Stylizer:
         else:
             pixels = self._stylize_pixels(_pixels(resize_longer_side(flat, self._stroked(max(image.size)))))
             pixels = _pixels(Image.fromarray(pixels[0].numpy()).resize(image.size, Image.Resampling.LANCZOS))
+        if image.mode == "RGBA":
+            content = _pixels(image)  # without the white that `flat` has below transparent places
         stylized = Image.fromarray(self._finish_pixels(pixels, content, mask)[0].numpy())
         if image.mode == "RGBA":
             stylized.putalpha(image.getchannel("A"))

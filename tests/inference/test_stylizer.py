@@ -72,6 +72,22 @@ def test_transparency_is_kept_and_what_lies_under_it_unseen(stylizer: Stylizer) 
     assert stylizer(hidden).tobytes() == painted.tobytes()
 
 
+def test_what_is_not_stylized_stays_as_it_is_below_transparency_too(style_file: Path, stylizer: Stylizer) -> None:
+    picture = make_picture(32, 32).convert("RGBA")
+    picture.putalpha(128)
+    black = Image.new("L", (32, 32), 0)
+    assert stylizer(picture, black).tobytes() == picture.tobytes()
+    assert Stylizer(style_file, device="cpu", strength=0)(picture).tobytes() == picture.tobytes()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_tensors_of_any_float_type_keep_it(dtype: torch.dtype, stylizer: Stylizer) -> None:
+    images = torch.rand(1, 3, 32, 32).to(dtype)
+    stylized = stylizer(images)
+    assert stylized.dtype == dtype
+    torch.testing.assert_close(stylized, stylizer(images.float()).to(dtype))
+
+
 def test_pictures_from_python_take_the_path_of_files(stylizer: Stylizer, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned to be seen
