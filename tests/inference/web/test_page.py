@@ -313,6 +313,23 @@ def test_a_video_is_painted_and_recorded_with_its_sound(page: Page, tmp_path: Pa
     page.wait("document.querySelector('#play').textContent === 'Play' || document.querySelector('#video').ended")
 
 
+def test_the_brush_is_for_the_frames_as_they_are_painted(page: Page, tmp_path: Path) -> None:
+    page.tab.evaluate(
+        """() => {
+            const post = Worker.prototype.postMessage;
+            self.asked = [];
+            Worker.prototype.postMessage = function (message, ...more) {
+                if (message.name === "paintFrame") self.asked.push(message.argument.look.stroke);
+                return post.call(this, message, ...more);
+            };
+        }"""
+    )
+    page.choose("tiny")
+    page.open(make_video(tmp_path / "large.mp4", [np.asarray(make_picture(2240, 1200))] * 3))  # no room for all of it
+    page.wait("self.asked.length")
+    assert set(page.tab.evaluate("() => self.asked")) == {1}
+
+
 @pytest.mark.parametrize(
     ("failure", "sentence"),
     [

@@ -35,14 +35,14 @@ const sizeOf = (width, height) => `${width} × ${height}`;
 const chosen = () => site.styles.find(style => style.name === the.controls.elements.style.value);
 const scaledSides = (width, height, factor) => [width, height].map(side => Math.max(1, Math.round(side * factor)));
 
-function look() {
-  const second = the.second.value;
-  const room = MOST_PAINTED[chosen().kind] / (source.width * source.height);
+/** The look of a picture of this size. What a browser's memory has no room for is painted with a broader brush. */
+function look(width, height) {
+  const style = chosen().name, second = the.second.value === style ? null : the.second.value || null;
+  const used = site.styles.filter(({ name }) => name === style || name === second);
+  const most = Math.min(...used.map(({ kind }) => MOST_PAINTED[kind]));
   return {
-    style: chosen().name,
-    second: second && second !== chosen().name ? second : null,
-    mix: the.mix.value / 100, strength: the.strength.value / 100, colours: the.colours.checked,
-    stroke: Math.max(2 ** the.stroke.value, Math.sqrt(1 / room)),
+    style, second, mix: the.mix.value / 100, strength: the.strength.value / 100, colours: the.colours.checked,
+    stroke: Math.max(2 ** the.stroke.value, Math.sqrt(width * height / most)),
   };
 }
 
@@ -79,7 +79,7 @@ async function paintWhileStale() {
 }
 
 async function paintPhoto() {
-  const current = source, wanted = look();
+  const current = source, wanted = look(current.width, current.height);
   const [width, height] = scaledSides(current.width, current.height, 1 / wanted.stroke);
   const work = chosen().cost * width * height;
   const seconds = speed ? Math.round(work / speed / 1000) : 0;
@@ -106,8 +106,8 @@ async function paintFrame() {
   const factor = Math.min(1, the.size.value / Math.max(current.width, current.height));
   const [width, height] = scaledSides(current.width, current.height, factor);
   if (the.video.readyState < 2) return;
-  const frame = await createImageBitmap(the.video);
-  const { bitmap, check } = await painter.call("paintFrame", { bitmap: frame, width, height, look: look() }, [frame]);
+  const wanted = { bitmap: await createImageBitmap(the.video), width, height, look: look(width, height) };
+  const { bitmap, check } = await painter.call("paintFrame", wanted, [wanted.bitmap]);
   if (current !== source) return bitmap.close();
   show(bitmap, check);
   times.push(performance.now());
