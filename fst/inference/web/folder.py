@@ -35,7 +35,7 @@ def find_web_styles(names: Sequence[str | Path]) -> list[Path]:
 
 
 def write_site(site: Mapping[str, bytes], folder: Path, force: bool = False) -> None:
-    """Write a site's files: a new folder appears whole or not at all.
+    """Write a site's files: a new folder appears whole or not at all, in one that is there each file does.
 
     Args:
         force: write over the files of an earlier site in this folder; others that are there stay.
@@ -45,7 +45,7 @@ def write_site(site: Mapping[str, bytes], folder: Path, force: bool = False) -> 
         RunError: it cannot be written.
     """
     check_site_folder(folder, force)
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir():
         for name, data in sorted(site.items(), key=lambda item: item[0] == SITE):
             write_atomically(folder / name, data)
         return
@@ -76,8 +76,6 @@ def _new_folder(folder: Path) -> Iterator[Path]:
             temporary.mkdir(parents=True)
         yield temporary
         with write_errors_of(folder):
-            if folder.is_dir():
-                folder.rmdir()  # empty
             temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

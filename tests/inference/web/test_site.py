@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import chdir, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +145,16 @@ def test_a_folder_of_something_else_is_never_written_to(folder: Path) -> None:
         with pytest.raises(UserError, match="file is a file"):
             write_site({"site.json": b"{}"}, Path("file"), force)
     assert [path.name for path in Path("home").iterdir()] == ["diary.txt"]
+
+
+@pytest.mark.parametrize("name", [".", "link"])
+def test_an_empty_folder_is_filled_and_stays_the_same(name: str, folder: Path) -> None:
+    Path("site").mkdir()
+    Path("link").symlink_to("site")
+    with chdir("site") if name == "." else nullcontext():
+        write_site({"site.json": b"{}", "styles/a.onnx": b"1"}, Path(name))
+    assert Path("site/styles/a.onnx").read_bytes() == b"1"
+    assert Path("link/site.json").is_file()
 
 
 def test_a_site_that_cannot_be_written_leaves_nothing(folder: Path) -> None:
