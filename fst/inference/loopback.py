@@ -2,12 +2,18 @@
 
 import sys
 import threading
+import webbrowser
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 HEARTBEAT = 0.2  # seconds after which a waiting thread checks whether it should end
 _CONNECTIONS = 64
+
+
+def open_browser(address: str) -> None:
+    """Open a page in the browser, if there is one, without waiting: a browser in a terminal returns when it ends."""
+    threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
 
 class LoopbackPage(BaseHTTPRequestHandler):

@@ -4,7 +4,6 @@ import json
 import sys
 import threading
 import time
-import webbrowser
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,10 +18,11 @@ import numpy as np
 from PIL import Image
 
 from fst.errors import RunError, UserError
-from fst.inference.loopback import HEARTBEAT, LoopbackPage, LoopbackServer
+from fst.inference.loopback import HEARTBEAT, LoopbackPage, LoopbackServer, open_browser
 
 _PAGE = Path(__file__).with_name("webcam.html")
 _CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}"), "win32": ("dshow", "video={}")}
+_OPTIONS = {"darwin": {"framerate": "30"}}  # FFmpeg asks for 29.97 otherwise, which a Mac's own camera does not have
 _JPEG_QUALITY = 85  # of the page's pictures
 
 _HEADERS = {  # no scripts or frames of other sites, and nothing is cached
@@ -70,9 +70,10 @@ def read_camera(source: str) -> Iterator[np.ndarray]:
     address = source if is_file else pattern.format(source)
     try:
         while True:
-            with av.open(address, format=None if is_file else kind) as container:
+            options = {} if is_file else _OPTIONS.get(sys.platform, {})
+            with av.open(address, format=None if is_file else kind, options=options) as container:
                 start = time.monotonic()
-                for frame in container.decode(video=0):
+                for frame in _decode(container):
                     if is_file:
                         time.sleep(max(0.0, start + float(frame.time or 0) - time.monotonic()))
                     yield frame.to_ndarray(format="rgb24")
@@ -80,6 +81,16 @@ def read_camera(source: str) -> Iterator[np.ndarray]:
                 raise RunError(f"webcam:{source}: the camera was switched off")
     except (OSError, ValueError, IndexError) as error:  # FFmpeg's errors are OSErrors or ValueErrors
         raise RunError(f"webcam:{source}: no picture from there ({error})") from error
+
+
+def _decode(container: Any) -> Iterator[av.VideoFrame]:
+    while True:
+        try:
+            yield from container.decode(video=0)
+        except BlockingIOError:  # a Mac's camera has no picture yet
+            time.sleep(0.01)
+        else:
+            return
 
 
 @dataclass
@@ -226,7 +237,7 @@ def show_camera(source: str, live: Live) -> None:
     server = PageServer(live)
     threading.Thread(target=server.serve_forever, args=(HEARTBEAT,), daemon=True).start()
     print(f"{server.address} shows it; Ctrl-C ends it", flush=True)
-    webbrowser.open(server.address)
+    open_browser(server.address)
     try:
         live.run(read_camera(source))
     finally:

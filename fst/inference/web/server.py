@@ -3,13 +3,12 @@
 import mimetypes
 import socket
 import sys
-import webbrowser
 from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from fst.inference.loopback import HEARTBEAT, LoopbackPage, LoopbackServer
+from fst.inference.loopback import HEARTBEAT, LoopbackPage, LoopbackServer, open_browser
 from fst.inference.web.runtime import CDN, PACK
 from fst.inference.web.site import content_policy
 
@@ -73,7 +72,7 @@ def serve_site(site: Mapping[str, bytes], is_local: bool) -> None:
         print(f"the page needs {host}, which cannot be reached; or, once: {PACK}, and --runtime FILE", file=sys.stderr)
     with SiteServer(site, is_local) as server:
         print(f"{server.address} shows it; Ctrl-C ends it", flush=True)
-        webbrowser.open(server.address)
+        open_browser(server.address)
         server.serve_forever(HEARTBEAT)
 
 

@@ -1,4 +1,3 @@
-import threading
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -72,10 +71,9 @@ def test_fst_web_serves_the_bundled_styles_until_ctrl_c(
         seen["styles"] = [path.stem for path in styles]
         return SITE
 
-    def look(address: str) -> None:
+    def look(address: str) -> None:  # returns when the page is there, as a browser in a terminal
         page = HTTPConnection(address.removeprefix("http://").rstrip("/"), timeout=10)
-        seen["thread"] = threading.Thread(target=lambda: seen.update(answer=ask(page, "/")))
-        seen["thread"].start()  # type: ignore[attr-defined]
+        seen["answer"] = ask(page, "/")
 
     def interrupt(server: object) -> None:
         if "answer" in seen:
