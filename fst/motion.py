@@ -64,18 +64,21 @@ def turn(height: int, width: int, zoom: float, angle: float) -> Motion:
     return Motion((still(height, width).source - centre) @ back.T + centre)
 
 
-def random_motion(count: int, height: int, width: int, generator: torch.Generator) -> Motion:
+def random_motion(count: int, height: int, width: int, generator: torch.Generator, first: int = 0) -> Motion:
     """Motions of `count` pictures for the temporal term: every second one a whole-pixel shift, the others a shift by
     any amount together with a small zoom, rotation and smooth warp.
 
     Whole-pixel shifts need no interpolation, which would reward blurred paintings.
+
+    Args:
+        first: number of the first picture in the training, so that batches of one picture alternate, too.
     """
 
     def uniform(*shape: int) -> Tensor:
         return 2 * torch.rand(*shape, generator=generator) - 1
 
     sources = []
-    for number in range(count):
+    for number in range(first, first + count):
         down, right = (_MOST_SHIFT * uniform(2)).tolist()
         if number % 2 == 0:
             sources.append(shift(height, width, round(down), round(right)).source)

@@ -105,12 +105,21 @@ def check_devices(trainer: DictConfig) -> None:
 def check_processes(config: DictConfig) -> None:
     """Refuse what several processes cannot do together."""
     processes = _processes(config.trainer)
-    several = processes > 1 or config.trainer.get("strategy", "auto") != "auto"
-    if several and config.model.get("norm") == "batch":
+    if _is_shared(config.trainer) and config.model.get("norm") == "batch":
         raise UserError("model.norm=batch: each process would have statistics of its own; take instance")
     if config.data.batch_size % processes:
         shares = f"{processes} processes (trainer.devices)"
         raise UserError(f"data.batch_size={config.data.batch_size}: it cannot be shared out evenly to {shares}")
+
+
+def check_sweep(config: DictConfig) -> None:
+    """Refuse a sweep of runs that several processes share: when one process fails, Lightning ends them all."""
+    if _is_shared(config.trainer):
+        raise UserError("trainer: -m is not for runs on several devices each; trainer=sweep does a run on each device")
+
+
+def _is_shared(trainer: DictConfig) -> bool:
+    return _processes(trainer) > 1 or trainer.get("strategy", "auto") != "auto"
 
 
 def _processes(trainer: DictConfig) -> int:

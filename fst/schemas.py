@@ -20,6 +20,7 @@ from fst.rules import (
     check_optimizer,
     check_processes,
     check_start,
+    check_sweep,
 )
 from fst.style_info import Convention, Reduction
 from fst.typed import Open
@@ -278,6 +279,8 @@ class Train:
         check_optimizer(config.optimizer.algorithm)
         check_devices(config.trainer)
         check_processes(config)
+
+    sweep_rule = staticmethod(check_sweep)
 
 
 @dataclass

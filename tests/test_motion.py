@@ -38,5 +38,7 @@ def test_random_motions_depend_on_the_generator_alone_and_alternate() -> None:
     assert not torch.equal(one, other)
     whole = [torch.equal(source, source.round()) for source in one]
     assert whole == [True, False, True, False]
+    alone = [random_motion(1, 32, 40, torch.Generator(), first).source for first in range(4)]
+    assert [torch.equal(source, source.round()) for source in alone] == whole, "batches of one picture alternate, too"
     moves = one - still(32, 40).source
     assert 1 < moves.abs().max() < 20

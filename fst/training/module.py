@@ -88,9 +88,10 @@ class StyleTransferModule(pl.LightningModule):
         """The terms with the temporal one, unless its weight is 0; motion and noise depend on the step alone."""
         if not (weight := self.loss.weights.temporal):
             return terms
-        generator = torch.Generator().manual_seed(self.global_step * self.trainer.world_size + self.global_rank)
+        share = self.global_step * self.trainer.world_size + self.global_rank  # of the batch, of all until now
+        generator = torch.Generator().manual_seed(share)
         count, _, height, width = content.shape
-        motion = random_motion(count, height, width, generator).to(content.device)
+        motion = random_motion(count, height, width, generator, share * count).to(content.device)
         noise = torch.randn(content.shape, generator=generator) * torch.rand(count, 1, 1, 1, generator=generator)
         moved = motion(content) + _MOST_NOISE * noise.to(content.device)
         term = temporal_term(network(moved), motion(stylized), motion.visible())

@@ -3,9 +3,11 @@
 import functools
 import logging
 import math
+import os
 import signal
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -58,7 +60,7 @@ def train(config: DictConfig, folder: Path) -> Trained:
     pl.seed_everything(config.seed, verbose=False)
     style_image = read_style_image(config)
     data = instantiate(config.data)
-    trainer = _build_trainer(config, folder, style_image)
+    trainer = _build_trainer(config, folder, style_image, data)
     record = Record(config, data, trainer)
     checkpoint = folder / FOLDER / LAST
     graceful_stop = GracefulStop(
@@ -76,7 +78,7 @@ def train(config: DictConfig, folder: Path) -> Trained:
     curves = [logger for logger in trainer.loggers if isinstance(logger, Curves)]
     settings = flat_settings(cast(dict, OmegaConf.to_container(config, resolve=True)), ())
     try:
-        with running(curves, settings), graceful_stop.request:
+        with _its_processes(trainer), running(curves, settings), graceful_stop.request:
             if resume is None and _validates(data):
                 trainer.validate(module, data, verbose=False)  # the curves begin before the first step
             _fit(trainer, module, data, resume, foreign=RECORD not in state)
@@ -165,7 +167,7 @@ def _build_network(model: DictConfig) -> TransformNetwork:
     return build_own_network(get_class(name), name, **arguments)
 
 
-def _build_trainer(config: DictConfig, folder: Path, style_image: Tensor) -> pl.Trainer:
+def _build_trainer(config: DictConfig, folder: Path, style_image: Tensor, data: pl.LightningDataModule) -> pl.Trainer:
     # Hide Lightning's remarks on what is done here on purpose.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings(
@@ -194,8 +196,25 @@ def _build_trainer(config: DictConfig, folder: Path, style_image: Tensor) -> pl.
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         enable_model_summary=False,
-        use_distributed_sampler=False,
+        use_distributed_sampler=not isinstance(data, CropDataModule),  # which shares out its batches itself
     )
+
+
+@contextmanager
+def _its_processes(trainer: pl.Trainer) -> Iterator[None]:
+    """Around a run whose other processes Lightning starts: what it leaves would keep the next run from its own."""
+    cluster = getattr(trainer.strategy, "cluster_environment", None)
+    if cluster is None or cluster.creates_processes_externally:
+        yield
+        return
+    environment = dict(os.environ)
+    try:
+        yield
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        os.environ.clear()
+        os.environ.update(environment)
 
 
 def _own_callbacks(config: DictConfig) -> list[pl.Callback]:

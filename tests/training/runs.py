@@ -30,9 +30,9 @@ def only_run() -> Path:
 
 
 def start(overrides: list[str], launcher: tuple[str, ...] = ()) -> subprocess.Popen:
-    """`fst train` in a process group of its own, as a shell starts it."""
+    """`fst train` in a process group of its own, as a shell starts it; it can import from the current folder."""
     command = [sys.executable, *launcher, "-m", "fst.cli", "train", *overrides]
-    environment = os.environ | {"PYTHONPATH": str(Path(fst.__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(fst.__file__).parents[1]), str(Path.cwd())])}
     return subprocess.Popen(
         command, env=environment, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

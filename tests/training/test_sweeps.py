@@ -108,3 +108,35 @@ def test_two_processes_learn_what_one_does(small: list[str]) -> None:
     first, second = (load_file(path) for path in style_files())
     for name, tensor in first.items():
         torch.testing.assert_close(second[name], tensor, rtol=1e-3, atol=5e-4)
+
+
+def test_two_processes_see_different_pictures_of_ones_own(small: list[str]) -> None:
+    Path("numbered.py").write_text(
+        "import pathlib, pytorch_lightning, torch\n"
+        "class Numbered(pytorch_lightning.LightningDataModule):\n"
+        "    def __init__(self, batch_size):\n"
+        "        super().__init__()\n"
+        "    def train_dataloader(self):\n"
+        "        pictures = [torch.full((32, 32, 3), number, dtype=torch.uint8) for number in range(8)]\n"
+        "        return torch.utils.data.DataLoader(pictures, 1, shuffle=True)\n"
+        "class Note(pytorch_lightning.Callback):\n"
+        "    def on_train_batch_start(self, trainer, module, batch, index):\n"
+        "        pathlib.Path('seen', str(int(batch[0, 0, 0, 0]))).touch()\n"
+    )
+    Path("seen").mkdir()
+    small = [override for override in small if not override.startswith("data")]
+    own = [
+        "data=custom",
+        "data._target_=numbered.Numbered",
+        "data.batch_size=2",
+        "+callbacks.note._target_=numbered.Note",
+    ]
+    process = start([*small, "trainer=ddp", "trainer.devices=2", "trainer.max_steps=4", *own])
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    assert len(list(Path("seen").iterdir())) == 8
+
+
+def test_a_sweep_of_shared_runs_is_refused(small: list[str]) -> None:
+    with pytest.raises(UserError, match="trainer: -m is not for runs on several devices each"):
+        main(["-m", *small, "seed=0,1", "trainer=ddp", "trainer.devices=2"])
