@@ -160,6 +160,8 @@ def configure(application: Application, overrides: list[str]) -> DictConfig:
     Raises:
         UserError: a mistake in it.
     """
+    for override in overrides:
+        refuse_empty(override)
     with composing(application):
         config = compose_config(application, overrides)
         check_config(application, config)
@@ -181,7 +183,10 @@ def check_jobs(application: Application, options: Namespace) -> None:
     """
     with composing(application):
         for overrides in _jobs(options):
-            check_config(application, compose_config(application, overrides))
+            config = compose_config(application, overrides)
+            check_config(application, config)
+            if _sweeps(options) and hasattr(application.schema, "sweep_rule"):
+                application.schema.sweep_rule(config)
 
 
 def check_config(application: Application, config: DictConfig) -> None:
@@ -282,7 +287,8 @@ def _run_job(
     hydra_config = HydraConfig.get()
     overrides = list(hydra_config.overrides.task)
     sweeping = hydra_config.mode == RunMode.MULTIRUN
-    again = overrides if sweeping else arguments  # with trainer=ddp, Lightning starts the other processes with these
+    path = [override for override in hydra_config.overrides.hydra if override.startswith("hydra.searchpath=")]
+    again = overrides + path if sweeping else arguments  # with trainer=ddp, Lightning starts other processes with these
     try:
         check_config(application, config)
         with _command_line(application.command, *again):

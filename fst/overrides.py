@@ -29,11 +29,19 @@ def refuse_empty(override: str) -> None:
     """
     key, _, value = override.partition("=")
     group = resource_folder("conf") / key
-    if group.is_dir() and (value in ("", "null", "true", "false") or value.isdecimal()):
+    if group.is_dir() and any(map(_is_no_name, value.strip("[]").split(","))):
         choices = sorted(path.stem for path in group.glob("*.yaml"))
         raise UserError(f"{override}: no such choice; {suggest(value, choices)}")
     if value == "{}":
         raise UserError(f"{override}: adds nothing, and takes nothing away; a weight of 0 switches a layer off")
+
+
+def _is_no_name(value: str) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return value in ("", "null", "true", "false")
+    return True
 
 
 def expand_glob(argument: str) -> str:

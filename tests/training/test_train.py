@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 from pathlib import Path
 from unittest.mock import Mock
@@ -120,6 +121,21 @@ def test_a_signal_to_the_whole_group_saves_and_says_how_to_go_on(small: list[str
     assert re.search(r"stopped by SIGINT at step \d+; continue with: fst train .* ckpt_path=last", printed)
     assert "Traceback" not in errors
     assert "Error" not in errors
+
+
+def test_a_stopped_sweep_says_how_to_go_on_with_ones_own_layers(small: list[str]) -> None:
+    Path("mine/layers").mkdir(parents=True)
+    Path("mine/layers/own.yaml").write_text("content: {relu1_2: 1}\nstyle: {relu1_2: 1}\nsource: mine\n")
+    process = start(
+        ["-m", "--config-dir", "mine", "layers=own", *small, "checkpoint_every=1", "trainer.max_steps=1000000"]
+    )
+    wait_for_checkpoint(process, "painting")
+    process.send_signal(signal.SIGINT)
+    printed, errors = process.communicate(timeout=60)
+    command = re.search(r"stopped by SIGINT at step \d+; continue with: fst train (.* ckpt_path=last)", printed)
+    assert command, errors
+    main([*shlex.split(command[1]), "trainer.max_steps=1"])  # it has had more
+    assert [path.stem for path in style_files()] == ["painting"]
 
 
 def test_going_on_from_a_path_and_with_more_steps(small: list[str]) -> None:
