@@ -162,8 +162,8 @@ def build_step(
 def _seconds(call: Callable[[], object], device: torch.device) -> float:
     start = time.perf_counter()
     call()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
     return time.perf_counter() - start
 
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from fst.hardware import fast_dtype, keep_large_blocks, peak_memory_mib, pick_device
 from fst.images import from_uint8, psnr, to_uint8
 from fst.inference.backends import open_backend
-from fst.inference.runtimes import installed_backends
+from fst.inference.runtimes import EXTRAS, installed_backends
 from fst.networks.transform import build_transform_network, plain_form
 from fst.pictures import read_image, resize_longer_side
 from fst.resources import find_style_image, resource_folder
@@ -86,8 +86,8 @@ class _Case:
             while sum(times) < _MOMENT:
                 start = time.perf_counter()
                 call()
-                if device.type == "cuda":
-                    torch.cuda.synchronize()
+                if device.type != "cpu":
+                    torch.accelerator.synchronize(device)
                 times.append(time.perf_counter() - start)
         return statistics.median(times)
 
@@ -103,7 +103,7 @@ def bench(
 
     Args:
         networks: of `conf/model`, or styles; `None` is all of the former.
-        backends: `None` is all that are installed, without `compile`.
+        backends: `None` is all that are installed and run on the device, without `compile`.
         sizes: width and height in pixels.
 
     Returns:
@@ -113,8 +113,9 @@ def bench(
         UserError: no such network, backend or device.
     """
     check_bench(networks, backends, rounds)
-    machine = _machine(pick_device(device))
-    known = installed_backends()
+    place = pick_device(device)
+    machine = _machine(place)
+    known = [name for name in installed_backends() if place.type == "cpu" or name not in EXTRAS]
     backends = backends or [name for name in known if name != "compile"]  # which takes a minute for each size
     with tempfile.TemporaryDirectory() as folder:
         styles = {name: _style_of(name, Path(folder)) for name in networks or model_names()}

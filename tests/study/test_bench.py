@@ -2,9 +2,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from fst.cli import main as fst
-from fst.study.bench import PLAIN
+from fst.study.bench import PLAIN, bench
 
 
 def test_every_row_is_there_and_the_unit_is_the_plain_network(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -30,6 +31,20 @@ def test_a_style_can_be_measured(style_file: Path, tmp_path: Path) -> None:
     command = ["bench", "--networks", str(style_file), "--backends", "torch", "--sizes", "32x32", "--rounds", "1"]
     assert fst([*command, "--json", str(path)]) == 0
     assert json.loads(path.read_text())["rows"][1]["network"] == str(style_file)
+
+
+def test_only_backends_of_the_device_are_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("fst.study.bench.installed_backends", lambda: ["torch", "compile", "openvino", "onnxruntime"])
+    monkeypatch.setattr("fst.study.bench.pick_device", torch.device)
+    monkeypatch.setattr("fst.study.bench._machine", lambda device: {})
+    monkeypatch.setattr(
+        "fst.study.bench._measure", lambda cases, *_: asked.extend(case.backend for case in cases) or []
+    )
+    for device, expected in (("cuda", [PLAIN, "torch"]), ("cpu", [PLAIN, "torch", "openvino", "onnxruntime"])):
+        asked.clear()
+        bench(["realtime"], None, [(32, 32)], 1, device)
+        assert asked == expected
 
 
 @pytest.mark.parametrize(
