@@ -32,7 +32,7 @@ from fst.study import fast
 from fst.study.criteria import Criteria, score_layers
 from fst.study.front import front_of, recommend
 from fst.study.gatys import Optimization
-from fst.study.search_config import photo_files
+from fst.study.search_config import OTHER_WEIGHTS, photo_files
 from fst.study.search_report import Result, photos_file, picture_file, write_report
 from fst.study.space import Candidate, describe, layer_set, named_candidates, usable
 from fst.study.trials import Trials
@@ -122,11 +122,10 @@ def fast_overrides(config: DictConfig, candidate: Candidate, folder: Path) -> li
         "loss_network": network.architecture,
         "loss_network.weights": network.weights,
         "loss_network.pooling": network.pooling,
-        "loss.convention": loss.convention,
+        "loss": loss.convention,
         "loss.reduction": loss.reduction,
-        "loss.weights.content": loss.weights.content,
+        **{f"loss.weights.{name}": loss.weights[name] for name in OTHER_WEIGHTS},
         "loss.weights.style": candidate.style_weight,
-        "loss.weights.tv": loss.weights.tv,
         "style.image": config.style.image,
         "style.size": round(candidate.style_scale * config.size),
         "data": "folder",

@@ -15,6 +15,7 @@ from fst.typed import one_of
 from fst.values import Count, Device, Name, Photos, Seed, StylePicture, Text
 
 METHODS = ("slow", "fast")
+OTHER_WEIGHTS = ("content", "coarse_style", "tv")  # those of the search's loss that a candidate's training has, too
 
 
 @dataclass
@@ -51,6 +52,8 @@ class Search:
         usable(config.space, config.loss_network.architecture)
         named_candidates(config)
         photo_files(config)
+        if config.loss.terms:
+            raise UserError("loss.terms: fst search has the built-in terms only; leave them out")
 
 
 SEARCH = Application("search", Search, "fst search style.image=PAINTING photos=FOLDER")

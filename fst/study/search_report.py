@@ -8,16 +8,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch.utils.tensorboard import SummaryWriter
 
 from fst.files import write_atomically
 from fst.images import read_tensor
 from fst.overrides import quote
-from fst.resources import find_style_image
+from fst.resources import find_style_image, resource_folder
 from fst.study.criteria import Scores
 from fst.study.front import Tried, distances, front_of, hypervolume, no_farther, recommend
 from fst.study.report import colour, inline, template
+from fst.study.search_config import OTHER_WEIGHTS
 from fst.study.space import Candidate, describe, layer_set
 
 PURPOSES = {"photo": "Nearest to the photo", "balanced": "Balanced", "paint": "Most paint"}
@@ -85,6 +86,11 @@ def train_command(config: DictConfig, candidate: Candidate, name: str, folder: P
         values["loss_network.weights"] = network.weights
     if loss.convention != "relative":
         values["loss"] = loss.convention
+    usual = OmegaConf.load(resource_folder("conf") / "loss" / f"{loss.convention}.yaml")
+    given = {"reduction": loss.reduction} | {f"weights.{name}": loss.weights[name] for name in OTHER_WEIGHTS}
+    values |= {f"loss.{key}": value for key, value in given.items() if value != OmegaConf.select(usual, key)}
+    if network.pooling != "max":
+        values["loss_network.pooling"] = network.pooling
     shown = [f"{key}={quote(value) if ' ' in str(value) else value}" for key, value in values.items()]
     return shlex.join(["fst", "train", "--config-dir", str(folder), *shown])
 

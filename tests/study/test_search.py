@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import re
+import shlex
 import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -15,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fst.cli import main as fst
 from fst.commands.search import main
 from fst.errors import RunError, UserError
-from fst.hydra_app import check_config, composing
+from fst.hydra_app import check_config, composing, read_arguments
 from fst.schemas import TRAIN
 from fst.study import fast
 from fst.study.search import Workbench
@@ -181,11 +182,17 @@ def test_a_fast_trial_trains_a_network_on_photos_that_it_is_not_scored_on(
         return style_file
 
     monkeypatch.setattr(fast, "train", train)
-    main([*small, f"photos={tmp_path / 'many'}", "method=fast", "trials=2"])
+    loss = ["loss.reduction=sum", "loss.weights.content=3", "loss.weights.tv=7", "loss.weights.coarse_style=9"]
+    main([*small, f"photos={tmp_path / 'many'}", "method=fast", "trials=2", *loss, "loss_network.pooling=average"])
     assert all(trial["scores"] for trial in numbers()["trials"])
+    command = read_arguments(TRAIN, shlex.split(numbers()["commands"]["balanced"])[2:])
     with composing(TRAIN):
-        config = compose("train", seen[1])
+        config, later = compose("train", seen[1]), compose("train", command.overrides)
         check_config(TRAIN, config)
+    for trained in (config, later):
+        weights = trained.loss.weights
+        assert (weights.content, weights.tv, weights.coarse_style, trained.loss.reduction) == (3, 7, 9, "sum")
+        assert trained.loss_network.pooling == "average"
     assert dict(config.layers.style) == {"relu1_2": 1.0}
     data = PhotoDataModule(config.data.root, val_count=config.data.val_count)
     assert {path.name for path in data.photos.paths}.isdisjoint({"00.jpg", "10.jpg"})
@@ -207,6 +214,10 @@ def test_a_fast_trial_trains_a_network_on_photos_that_it_is_not_scored_on(
         (["count=8"], "12 photos; count=8, method=slow need 16"),
         (["method=fast"], "12 photos; count=1, method=fast need 20"),
         (["sampler=magic"], "sampler=magic: it can be tpe or random"),
+        (
+            ["+loss.terms.own._target_=torch.nn.functional.mse_loss", "+loss.terms.own.weight=1"],
+            "loss.terms: fst search has the built-in terms only",
+        ),
         (["judge.weights=nothing"], "judge.weights=nothing: no such file"),
     ],
 )
