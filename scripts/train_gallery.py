@@ -6,6 +6,7 @@ It resumes: a style that is there is left alone, and a stopped run is resumed.
 """
 
 import argparse
+import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
@@ -287,7 +288,7 @@ def mean(path: Path, other: Path, share: float, folder: Path) -> Path:
         own.lerp_(its, share)
     target = folder / path.name
     target.parent.mkdir(parents=True, exist_ok=True)
-    save_style(target, network, info)
+    save_style(target, network, dataclasses.replace(info, scores={}))  # those of other weights
     return target
 
 
