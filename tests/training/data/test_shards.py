@@ -1,4 +1,5 @@
 import logging
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +19,14 @@ ROOT = Path(__file__).parents[3]
 
 def pack(photos: Path, out: Path) -> str:
     """Two shards of six pictures, by the script; returns them as `data.urls`."""
-    command = [sys.executable, ROOT / "scripts/pack_photos.py", photos, out, "--per-shard", "6", "--side", "48"]
-    subprocess.run(command, check=True, capture_output=True, env={"PYTHONPATH": str(ROOT)})
+    run_script(photos, out)
     return f"{out}/photos-{{000000..000001}}.tar"
+
+
+def run_script(photos: Path, out: Path) -> str:
+    command = [sys.executable, ROOT / "scripts/pack_photos.py", photos, out, "--per-shard", "6", "--side", "48"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
+    return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +96,11 @@ def test_hopeless_shards_are_one_clear_line(tmp_path: Path, photos: Path) -> Non
 
 
 def test_packing_again_writes_nothing_and_damaged_photos_are_named(photos: Path, tmp_path: Path) -> None:
-    pack(photos, tmp_path)
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    pack(photos, tmp_path)
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+    shutil.copytree(photos, tmp_path / "photos")
+    (tmp_path / "photos/damaged.jpg").write_bytes(b"no picture")
+    out = tmp_path / "packed"
+    assert f"left out: {tmp_path / 'photos/damaged.jpg'}: " in run_script(tmp_path / "photos", out)
+    before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert len(before) == 3
+    run_script(tmp_path / "photos", out)
+    assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
