@@ -1,8 +1,9 @@
-"""Trains the bundled styles, one after the other, and writes them in float16.
+"""Trains the bundled styles anew, one after the other, and writes them in float16.
 
     python scripts/train_gallery.py checkpoints --paintings FOLDER --photos FOLDER --val FOLDER
 
-It resumes: a style that is there is left alone, and a stopped run is resumed.
+The first steps differ from those of the bundled ones (checkpoints/README.md). It resumes: a style that is there is left
+alone, and a stopped run is resumed.
 """
 
 import argparse
@@ -93,7 +94,6 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [*STEADY, *long(750, 0.0006, 21, 3)],
         Mean(7, 0.65),
     ],
-    "delaunay_portrait": [[]],
     "great_wave": [
         [],
         [*STEADY, "loss.weights.grid=20000"],

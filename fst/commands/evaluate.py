@@ -8,7 +8,9 @@ from fst.errors import UserError
 
 
 def add(commands: flags.Commands) -> None:
-    evaluate = commands.add_parser("evaluate", help="measure styles: fst evaluate starry_night --photos FOLDER")
+    evaluate = commands.add_parser(
+        "evaluate", help="measure styles: fst evaluate mine.safetensors --photos FOLDER --style-images FOLDER"
+    )
     evaluate.add_argument("styles", nargs="+", metavar="STYLE", help="a name from `fst styles`, or a style file")
     evaluate.add_argument("--photos", type=Path, required=True, help="folder of photos they never saw")
     evaluate.add_argument("--style-images", type=Path, help="folder of the style images they were trained on, by name")

@@ -40,12 +40,12 @@ def add(commands: flags.Commands) -> None:
         "-o",
         "--output",
         type=Path,
-        help="file, folder, - for standard output, or frames/%%05d.png for a video's frames; pictures become one video "
-        "where it is a video file; default: INPUT-STYLE here",
+        help="file, folder, - for standard output, or frames/%%05d.png for a video's frames; where it is a video file, "
+        "pictures become one video; default: INPUT-STYLE here",
     )
     stylize.add_argument("--format", help="of -o -: png, jpg, webp, mkv, mp4, webm, ts, …; default: png or mkv")
     stylize.add_argument(
-        "--suffix", help="ends the default names, INPUT-STYLE, in place of what tells the look: -768px-colors"
+        "--suffix", help="after INPUT-STYLE in the default names, in place of what tells the look: -768px-colors"
     )
     stylize.add_argument("--force", action="store_true", help="overwrite existing outputs")
     stylize.add_argument(
