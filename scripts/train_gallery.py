@@ -184,6 +184,8 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [*STEADY_SMALL, *long(1662, 0.0006, 18.7, 10.1), NO_CELLS],
         [*STEADY_SMALL, *long(1500, 0.0008, 20, 7.5), NO_CELLS],
         Mean(9, -0.3),
+        [*STEADY_SMALL, *long(2000, 0.0008, 20.5, 8), NO_CELLS],
+        Mean(11, -0.6),
     ],
     "udnie_small": [
         [*STEADY_SMALL, *FROM_SMALL, "trainer.max_steps=1000"],
@@ -194,6 +196,8 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [*STEADY_SMALL, *long(1647, 0.0006, 17.8, 5.03), RANGE],
         [*STEADY_SMALL, *long(430, 5e-4, 17, 4), RANGE],
         [*STEADY_SMALL, *long(1200, 0.0008, 17, 3.2), RANGE],
+        [*STEADY_SMALL, *long(800, 0.0008, 15.5, 3.2), RANGE],
+        Mean(8, -0.1),
     ],
     "starry_night_small": [
         [*STEADY_SMALL, *FROM_SMALL, "trainer.max_steps=1200"],
