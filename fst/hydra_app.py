@@ -185,7 +185,8 @@ def check_jobs(application: Application, options: Namespace) -> None:
         for overrides in _jobs(options):
             config = compose_config(application, overrides)
             check_config(application, config)
-            if _sweeps(options) and hasattr(application.schema, "sweep_rule"):
+            apart = "submitit" in HydraConfig.get().launcher._target_  # a job of the cluster for each run
+            if _sweeps(options) and not apart and hasattr(application.schema, "sweep_rule"):
                 application.schema.sweep_rule(config)
 
 

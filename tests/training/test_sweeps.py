@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 
 from fst.commands.train import main
 from fst.errors import UserError
+from fst.hydra_app import check_jobs, read_arguments
+from fst.schemas import TRAIN
 from fst.style_info import read_info
 from fst.training import train
 from tests.training.runs import SGD, curve, start, style_files
@@ -137,6 +139,9 @@ def test_two_processes_see_different_pictures_of_ones_own(small: list[str]) -> N
     assert len(list(Path("seen").iterdir())) == 8
 
 
-def test_a_sweep_of_shared_runs_is_refused(small: list[str]) -> None:
+def test_a_sweep_of_shared_runs_is_only_for_jobs_of_a_cluster(small: list[str]) -> None:
+    sweep = ["-m", *small, "seed=0,1", "trainer=ddp", "trainer.devices=2"]
     with pytest.raises(UserError, match="trainer: -m is not for runs on several devices each"):
-        main(["-m", *small, "seed=0,1", "trainer=ddp", "trainer.devices=2"])
+        main(sweep)
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    check_jobs(TRAIN, read_arguments(TRAIN, [*sweep, "hydra/launcher=submitit_slurm"]))
