@@ -9,7 +9,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from fst.cli import main as fst
-from fst.hydra_app import check_config, config_error, read_arguments
+from fst.errors import UserError
+from fst.hydra_app import check_config, config_error, configure, read_arguments
 from fst.resources import resource_folder
 from fst.schemas import OPTIMIZE, TRAIN
 from fst.study.cells import COMPARE
@@ -225,6 +226,13 @@ def test_ones_own_data_and_logger_take_what_their_classes_take(command: list[str
         "data.limit=3: no such key of fst.training.data.crops.CropDataModule; there are batch_size, size, workers"
         in outcome.err
     )
+
+
+@pytest.mark.parametrize("choice", ["model=1.5", "layers=-1", "logger=[1]", "layers=null"])
+def test_a_choice_that_is_no_name_is_one_clear_line(choice: str) -> None:
+    for compose_it in (configure, read_arguments):
+        with pytest.raises(UserError, match="no such choice"):
+            compose_it(TRAIN, ["style.image=woodcut_sea", choice])
 
 
 def test_what_hydra_says_in_several_lines_is_one() -> None:
