@@ -228,7 +228,7 @@ def _unknown(said: Any, known: Any, path: str = "") -> list[str]:
 
 def list_styles() -> dict[str, Path]:
     """The styles that can be named after `-s`: the bundled ones, and the newest of each name below `outputs/` of the
-    current folder, which replaces a bundled one of the same name. Hidden files (one is being written) are none."""
+    current folder, which replaces a bundled one of the same name; no hidden files, as of styles being written."""
     found = Path("outputs").glob(f"*/*/*{STYLE_SUFFIX}")
     trained = [path for path in found if path.is_file() and not path.name.startswith(".")]
     return {path.stem: path for path in [*bundled_styles(), *sorted(trained, key=lambda path: path.stat().st_mtime)]}

@@ -180,12 +180,13 @@ def wait_until(true: Callable[[], bool], seconds: float = 5.0) -> bool:
 
 def test_half_requests_hold_few_threads_and_not_for_long(page: HTTPConnection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Page, "timeout", 0.5)
-    halves = []
+    halves, crowded = [], False
     for _ in range(100):
         halves.append(socket.create_connection(("127.0.0.1", page.port)))
         with suppress(ConnectionError):  # one too many
             halves[-1].sendall(b"GET / HT")
-    assert wait_until(lambda: serving() > 10)
+        crowded |= serving() > 10  # on a busy machine the first are let go before the last come
+    assert crowded or wait_until(lambda: serving() > 10)
     assert serving() <= 64
     assert wait_until(lambda: serving() == 0), "let go, each of them"
     assert ask(page, "GET", "/state")[0] == 200
@@ -205,6 +206,7 @@ def test_a_browser_that_goes_away_prints_nothing(page: HTTPConnection, capsys: p
 
 def test_ctrl_c_ends_it_at_once_whoever_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     viewers: list[socket.socket] = []
+    served: list[int] = []
 
     def look(address: str) -> None:
         port = int(address.rstrip("/").rpartition(":")[2])
@@ -213,7 +215,8 @@ def test_ctrl_c_ends_it_at_once_whoever_looks(monkeypatch: pytest.MonkeyPatch) -
             viewers[-1].sendall(b"GET /pictures HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % port)
 
     def paint(frame: np.ndarray) -> np.ndarray:
-        if serving() == 20:
+        served.append(serving())
+        if served[-1] == 20 or len(served) == 3000:
             raise KeyboardInterrupt
         return frame
 
@@ -221,6 +224,7 @@ def test_ctrl_c_ends_it_at_once_whoever_looks(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("fst.inference.webcam.read_camera", lambda _: frames())
     with pytest.raises(KeyboardInterrupt):
         show_camera("0", Live(lambda _: paint, ["plain"], "plain"))
+    assert served[-1] == 20
     assert wait_until(lambda: serving() == 0, 0.9)
     for viewer in viewers:
         viewer.close()
