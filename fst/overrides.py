@@ -1,6 +1,7 @@
 """Overrides of a command line, `KEY=VALUE`: made, expanded, and refused where Hydra would misunderstand them."""
 
 import re
+from collections.abc import Mapping
 from glob import glob
 from pathlib import Path
 
@@ -13,6 +14,18 @@ from fst.typed import suggest
 def quote(value: object) -> str:
     """A value in quotes for Hydra's grammar: commas and braces in it are taken literally."""
     return "'" + str(value).replace("'", "\\'") + "'"
+
+
+def overrides_of(values: Mapping[str, object]) -> list[str]:
+    """`KEY=VALUE` for each value that is not `None`; text in quotes."""
+    given = {key: quote(value) if isinstance(value, str) else value for key, value in values.items()}
+    return [f"{key}={value}" for key, value in given.items() if value is not None]
+
+
+def device_overrides(device: str) -> list[str]:
+    """The overrides of `fst train` that choose a device, such as `cuda:1`."""
+    kind, _, number = device.partition(":")
+    return overrides_of({"trainer.accelerator": kind, "trainer.devices": [int(number)] if number else None})
 
 
 def search_path(config_dir: str) -> str:

@@ -17,8 +17,6 @@ from fst.resources import find_style_image
 from fst.style_info import find_style, read_info
 from fst.typed import Check, one_of, show
 
-TASKS = ("transfer", "reconstruct", "texture")
-
 
 def _read_picture(value: str) -> None:
     read_image(Path(value), at_least=1)
@@ -89,4 +87,5 @@ Device = Annotated[str, Check(_check_device, "auto, cpu, cuda, cuda:1 or mps")]
 SlowAlgorithm = Literal["lbfgs", "adam"]  # of the slow method
 Norm = Literal["instance", "batch"]  # the keys of `fst.networks.transform.NORMS`
 Architecture = Annotated[str, one_of(LOSS_NETWORKS)]
-Task = Annotated[str, one_of(TASKS)]
+Method = Literal["slow", "fast"]
+Task = Literal["transfer", "reconstruct", "texture"]

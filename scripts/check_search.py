@@ -20,9 +20,10 @@ from fst.cli import main as fst
 from fst.images import from_uint8, read_tensor
 from fst.inference.stylizer import Stylizer
 from fst.networks.vgg import LossNetwork
+from fst.networks.vgg_layers import relu_layers
 from fst.pictures import flatten_alpha, read_image, require_images
 from fst.resources import find_style_image
-from fst.study.criteria import Criteria, score_layers
+from fst.study.criteria import Criteria
 from fst.study.search import SCORED_SCALES
 from fst.study.space import Candidate, layer_set
 from fst.training.data.crops import centre_crop
@@ -79,7 +80,7 @@ def interval(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
 def check(options: argparse.Namespace) -> list[dict[str, Any]]:
     """The scores of each chosen set by the search and by its network."""
     document = json.loads((options.search / f"{options.search.name}.json").read_text())
-    judge = LossNetwork(options.judge, score_layers(options.judge), options.judge_weights)
+    judge = LossNetwork(options.judge, relu_layers(options.judge), options.judge_weights)
     painting = find_style_image(options.style)
     criteria = Criteria(judge, [read_tensor(painting, round(scale * options.size)) for scale in SCORED_SCALES])
     paths = require_images(options.val, "--val ")[: options.count]

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from fst.images import read_tensor
 from fst.inference.stylizer import Stylizer
 from fst.networks.vgg import LossNetwork
-from fst.networks.vgg_layers import layer_table
+from fst.networks.vgg_layers import relu_layers
 from fst.perceptual import content_term, gram_matrix, style_term
 from fst.pictures import find_images
 
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256, help="longer side in pixels; default 256")
     arguments = parser.parse_args()
     torch.manual_seed(0)
-    layers = [layer.name for layer in layer_table("compact") if layer.kind == "relu"]
+    layers = relu_layers("compact")
     networks = {
         "compact": LossNetwork("compact", layers, arguments.network),
         "vgg19": LossNetwork("vgg19", layers, arguments.judge),

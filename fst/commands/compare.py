@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from fst.errors import RunError, UserError
 from fst.hydra_app import check_config, compose_config, composing, launch, read_arguments, show_configuration
 from fst.overrides import quote
-from fst.study.cells import COMPARE, Cell, cell_folder, cells_of, check_cell, study_folder
+from fst.study.cells import COMPARE, Cell, cell_folder, cells_of, compose_cell, study_folder
 from fst.sweep import Outcome
 
 
@@ -18,9 +18,7 @@ def _plan(options: Namespace) -> tuple[DictConfig, dict[Cell, Path]]:
         config = compose_config(COMPARE, options.overrides)
         check_config(COMPARE, config)
         cells = cells_of(config)
-        for cell in cells:
-            check_cell(config, cell)
-        return config, {cell: cell_folder(config, cell) for cell in cells}
+        return config, {cell: cell_folder(config, cell, *compose_cell(config, cell)) for cell in cells}
 
 
 def _as_list(argument: str) -> str:

@@ -45,6 +45,15 @@ def layer_table(architecture: str) -> tuple[Layer, ...]:
     return tuple(Layer(name, channels, f"features.{index}") for index, (name, channels) in enumerate(names))
 
 
+def relu_layers(architecture: str) -> tuple[str, ...]:
+    """The names of all ReLU layers, by depth.
+
+    Raises:
+        UserError: no such architecture.
+    """
+    return tuple(layer.name for layer in layer_table(architecture) if layer.kind == "relu")
+
+
 def refuse_unknown_layers(architecture: str, layers: Iterable[str], key: str = "") -> None:
     """Raises a `UserError`, which begins with the configuration's `key`, for layers that the network has not."""
     if unknown := set(layers) - {layer.name for layer in layer_table(architecture)}:

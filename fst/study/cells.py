@@ -15,16 +15,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fst.errors import UserError
 from fst.hydra_app import check_config, config_error
-from fst.networks.vgg_layers import layer_table
-from fst.overrides import quote, search_path
+from fst.overrides import device_overrides, overrides_of, search_path
 from fst.pictures import LEAST_SIDE
 from fst.schemas import OPTIMIZE, TRAIN, Application, StyleImage
 from fst.study.claims import CLAIMS
 from fst.style_info import Reduction
 from fst.typed import one_of, show
-from fst.values import Architecture, Count, Device, Name, Photos, Picture, Seed, Task, Text, Weight, Weights
-
-METHODS = ("slow", "fast")
+from fst.values import Architecture, Count, Device, Method, Name, Photos, Picture, Seed, Task, Text, Weight, Weights
 
 
 @dataclass(frozen=True)
@@ -33,9 +30,9 @@ class Cell:
 
     Attributes:
         name: shown on the page; unique in the study.
-        role: what the study's claim knows it by.
-        layers: a named set of `conf/layers`; or, without one:
-        content, style: names of layers, all with weight 1.
+        role: the name by which the study's claim finds the cell.
+        layers: the name of a set in `conf/layers`; `None` if `content` and `style` list the layers.
+        content, style: names of layers, each with weight 1.
         method: `slow`, by `fst optimize`, or `fast`, by a network that `fst train` trains for the named set.
         task, init: as in `conf/optimize.yaml`.
         style_weight, reduction: where they differ from the loss's default.
@@ -48,7 +45,7 @@ class Cell:
     layers: Text | None = None
     content: tuple[str, ...] = ()
     style: tuple[str, ...] = ()
-    method: Annotated[str, one_of(METHODS)] = "slow"
+    method: Method = "slow"
     task: Task = "transfer"
     init: Literal["content", "noise"] | Picture = "content"
     style_weight: Weight | None = None
@@ -102,11 +99,6 @@ class Compare:
 COMPARE = Application("compare", Compare, "fst compare study=recipes content=PHOTO style.image=PAINTING")
 
 
-def judge_layers(judge: str) -> list[str]:
-    """The layers at which the network `judge` measures all pictures: its ReLUs, by depth."""
-    return [layer.name for layer in layer_table(judge) if layer.kind == "relu"]
-
-
 def cells_of(config: DictConfig) -> list[Cell]:
     """The cells of the study, or one for each of the layer sets in `layer_sets`.
 
@@ -129,33 +121,36 @@ def cells_of(config: DictConfig) -> list[Cell]:
     return cells
 
 
-def check_cell(config: DictConfig, cell: Cell) -> None:
-    """Refuse a cell whose configuration `fst optimize` or `fst train` would refuse.
+def compose_cell(config: DictConfig, cell: Cell) -> tuple[DictConfig, DictConfig | None]:
+    """The checked configuration of `fst optimize` for a cell, and for a fast cell that of `fst train`.
+
+    A fast cell's picture is measured with the loss in the first.
 
     Raises:
-        UserError: the cell's name, and what is wrong with it.
+        UserError: the cell's name, and what `fst optimize` or `fst train` would refuse.
     """
     try:
         if cell.method == "fast" and (cell.layers is None or cell.task != "transfer"):
             raise UserError("a fast one needs `layers: NAME`, a set of conf/layers, and no task")
         if cell.layers is not None and (cell.content or cell.style):
             raise UserError("`layers` names a set; `content` and `style` are for a cell without one")
-        composed = slow_config(config, cell)
-        composed.steps = config.steps
-        check_config(OPTIMIZE, composed)
-        if cell.method == "fast":
-            check_config(TRAIN, compose("train", fast_overrides(config, cell)))
+        slow = _slow_config(config, cell)
+        check_config(OPTIMIZE, slow)
+        if cell.method == "slow":
+            return slow, None
+        slow.steps = 0
+        training = compose("train", fast_overrides(config, cell, slow.loss_network))
+        check_config(TRAIN, training)
+        return slow, training
     except (UserError, HydraException, OmegaConfBaseException) as error:
         reason = error if isinstance(error, UserError) else config_error(OPTIMIZE, error)
         raise UserError(f"cell {show(cell.name)}: {reason}") from error
 
 
-def slow_config(config: DictConfig, cell: Cell) -> DictConfig:
-    """The configuration of `fst optimize` for a cell. A fast cell's picture is measured with the loss in it."""
+def _slow_config(config: DictConfig, cell: Cell) -> DictConfig:
     compact = "compact" if config.judge == "compact" else None  # then a cell needs no VGG, unless it names one
     groups = {"layers": cell.layers, "loss_network": cell.network or compact}
-    overrides = [f"{group}={choice}" for group, choice in groups.items() if choice is not None]
-    composed = compose("optimize", [*overrides, "logger=none", *_search(config)])
+    composed = compose("optimize", [*overrides_of(groups), "logger=none", *_search(config)])
     with open_dict(composed):
         if cell.layers is None:
             composed.layers = {term: dict.fromkeys(getattr(cell, term), 1.0) for term in ("content", "style")}
@@ -169,16 +164,16 @@ def slow_config(config: DictConfig, cell: Cell) -> DictConfig:
             composed.loss.weights.style = cell.style_weight
         if cell.reduction is not None:
             composed.loss.reduction = cell.reduction
-        if cell.method == "fast":
-            composed.steps = 0
     return composed
 
 
-def fast_overrides(config: DictConfig, cell: Cell) -> list[str]:
-    """The arguments of `fst train` for a fast cell: it trains with the loss of the slow cell with the same layers."""
-    network = slow_config(config, cell).loss_network
-    device, _, number = config.device.partition(":")
-    overrides = {
+def fast_overrides(config: DictConfig, cell: Cell, network: DictConfig) -> list[str]:
+    """The arguments of `fst train` for a fast cell: it trains with the loss of the slow cell with the same layers.
+
+    Args:
+        network: the loss network of that slow cell.
+    """
+    values = {
         "experiment": "study",
         "name": cell.layers,
         "layers": cell.layers,
@@ -192,28 +187,20 @@ def fast_overrides(config: DictConfig, cell: Cell) -> list[str]:
         "data.root": config.photos,
         "data.size": config.size // 2,
         "trainer.max_steps": config.train_steps,
-        "trainer.accelerator": device,
-        "trainer.devices": [int(number)] if number else None,
         "seed": config.seed,
     }
-    quoted = {key: quote(value) if isinstance(value, str) else value for key, value in overrides.items()}
-    return [f"{key}={value}" for key, value in quoted.items() if value is not None] + _search(config)
+    return [*overrides_of(values), *device_overrides(config.device), *_search(config)]
 
 
-def cell_folder(config: DictConfig, cell: Cell) -> Path:
+def cell_folder(config: DictConfig, cell: Cell, slow: DictConfig, training: DictConfig | None) -> Path:
     """The folder of a cell's picture and numbers. Its name depends on the whole configuration, so that results of
-    another one are not taken for this one's.
-
-    Raises:
-        HydraException, OmegaConfBaseException: the cell cannot be composed.
-    """
-    training = compose("train", fast_overrides(config, cell)) if cell.method == "fast" else OmegaConf.create()
-    return _place(config, "cells", cell, slow_config(config, cell), training)
+    another one are not taken for this one's."""
+    return _place(config, "cells", cell, slow, OmegaConf.create() if training is None else training)
 
 
-def style_folder(config: DictConfig, cell: Cell) -> Path:
+def style_folder(config: DictConfig, cell: Cell, training: DictConfig) -> Path:
     """The folder in which a fast cell's network is trained; the same for all content images."""
-    return _place(config, "styles", cell, compose("train", fast_overrides(config, cell)))
+    return _place(config, "styles", cell, training)
 
 
 def study_folder(config: DictConfig) -> Path:

@@ -19,17 +19,11 @@ from fst.files import write_atomically
 from fst.hardware import pick_device
 from fst.images import read_tensor
 from fst.networks.vgg import LossNetwork
+from fst.networks.vgg_layers import relu_layers
 from fst.perceptual import LossWeights, PerceptualLoss
 from fst.signals import Interrupted
 from fst.study import fast
-from fst.study.cells import (
-    Cell,
-    cell_folder,
-    fast_overrides,
-    judge_layers,
-    slow_config,
-    style_folder,
-)
+from fst.study.cells import Cell, cell_folder, compose_cell, fast_overrides, style_folder
 from fst.study.optimize import optimize
 from fst.training.module import build_loss, read_style_image
 
@@ -38,17 +32,20 @@ log = logging.getLogger(__name__)
 
 def run_cell(config: DictConfig, cell: Cell) -> str:
     """Make and measure the picture of a cell, unless that is done. A failure is stored; other cells go on."""
-    folder = cell_folder(config, cell)
+    slow, training = compose_cell(config, cell)
+    folder = cell_folder(config, cell, slow, training)
     if (folder / "cell.json").exists():
         return f"{cell.name}: done before"
     document: dict[str, Any] = {"cell": dataclasses.asdict(cell)}
     try:
-        make = _fast if cell.method == "fast" else _slow
-        document |= make(config, cell, folder)
+        if training is None:
+            document |= _slow(slow, folder)
+        else:
+            document |= _fast(config, cell, slow, style_folder(config, cell, training), folder)
         picture = read_tensor(folder / document["picture"])
         document["errors"] = measure(config, picture)
         if cell.gradients:
-            document["gradient_difference"] = gradient_difference(slow_config(config, cell), picture)
+            document["gradient_difference"] = gradient_difference(slow, picture)
     except Interrupted as stop:
         raise KeyboardInterrupt from stop  # stops all cells; the same command continues them
     except Exception as error:
@@ -60,23 +57,21 @@ def run_cell(config: DictConfig, cell: Cell) -> str:
     return f"{cell.name}: {document['seconds']:.0f} s"
 
 
-def _slow(config: DictConfig, cell: Cell, folder: Path) -> dict[str, Any]:
-    composed = slow_config(config, cell)
+def _slow(slow: DictConfig, folder: Path) -> dict[str, Any]:
     if checkpoint := checkpoint_of(folder):
-        composed.ckpt_path = str(checkpoint)
+        slow.ckpt_path = str(checkpoint)
     with _clock(folder):
-        picture = optimize(composed, folder)
+        picture = optimize(slow, folder)
     written = json.loads(picture.with_suffix(".json").read_text())
     return written | {"picture": picture.name, "seconds": _seconds(folder)}
 
 
-def _fast(config: DictConfig, cell: Cell, folder: Path) -> dict[str, Any]:
-    composed, trained = slow_config(config, cell), style_folder(config, cell)
+def _fast(config: DictConfig, cell: Cell, slow: DictConfig, trained: Path, folder: Path) -> dict[str, Any]:
     log.info("%s: training, see %s", cell.name, trained)
     with _clock(trained):
-        style = fast.train(fast_overrides(config, cell), trained, trained / "train.log")
-    terms = fast.stylize(style, composed, folder / "picture.png")
-    plain = OmegaConf.to_container(composed, resolve=True)
+        style = fast.train(fast_overrides(config, cell, slow.loss_network), trained, trained / "train.log")
+    terms = fast.stylize(style, slow, folder / "picture.png")
+    plain = OmegaConf.to_container(slow, resolve=True)
     return {"config": plain, "terms": terms, "picture": "picture.png", "seconds": _seconds(trained)}
 
 
@@ -99,7 +94,7 @@ def _seconds(folder: Path) -> float:
 def measure(config: DictConfig, picture: torch.Tensor) -> dict[str, dict[str, float]]:
     """Relative content and style errors of a `(1, 3, H, W)` picture at each ReLU of the judge, by layer; no content
     errors if it is not of the content image's size."""
-    layers = dict.fromkeys(judge_layers(config.judge), 1.0)
+    layers = dict.fromkeys(relu_layers(config.judge), 1.0)
     network = LossNetwork(config.judge, layers, config.weights.get(config.judge, "bundled"))
     device = pick_device(config.device)
     photo = read_tensor(Path(config.content), config.size)

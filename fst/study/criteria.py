@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fst.networks.vgg import LossNetwork
-from fst.networks.vgg_layers import layer_table
+from fst.networks.vgg_layers import relu_layers
 from fst.perceptual import grid_excess
 from fst.study.artefacts import weave
 
@@ -46,14 +46,14 @@ class Criteria:
     """Scores pictures for one painting. The same pictures always get the same scores.
 
     Args:
-        network: must read `score_layers`; it should be the same for all that is compared.
+        network: must read all its ReLU layers; it should be the same for all that is compared.
         style_images: the painting at one or several sizes, `(1, 3, H, W)` each, in [0, 1]. Each picture is compared
             with the size that is nearest to it, so that no breadth of strokes is preferred; `weave` with the first.
     """
 
     def __init__(self, network: LossNetwork, style_images: Sequence[Tensor]) -> None:
         self.network, self._painting = network, style_images[0]
-        self.layers = score_layers(network.architecture)
+        self.layers = relu_layers(network.architecture)
         with torch.no_grad():
             self._colors = [projected_quantiles(image) for image in style_images]
             self._styles = [self._quantiles(network(image, self.layers)) for image in style_images]
@@ -92,15 +92,6 @@ class Criteria:
 
     def _quantiles(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {layer: projected_quantiles(features[layer]) for layer in self.layers}
-
-
-def score_layers(architecture: str) -> tuple[str, ...]:
-    """The layers that `Criteria` reads: all ReLU layers of a loss network.
-
-    Raises:
-        UserError: no such architecture.
-    """
-    return tuple(layer.name for layer in layer_table(architecture) if layer.kind == "relu")
 
 
 def projected_quantiles(features: Tensor) -> Tensor:

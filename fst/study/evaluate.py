@@ -25,7 +25,7 @@ from fst.hardware import peak_memory_mib, pick_device
 from fst.images import read_tensor
 from fst.inference.stylizer import Stylizer
 from fst.networks.vgg import LossNetwork
-from fst.networks.vgg_layers import layer_table
+from fst.networks.vgg_layers import relu_layers
 from fst.perceptual import LossWeights, PerceptualLoss, total_variation
 from fst.pictures import LEAST_SIDE, require_images
 from fst.resources import find_style_image
@@ -245,7 +245,7 @@ def evaluate_all(
     sources = {style: find_trained_image(info, style_images) for style, info in infos.items()}
     pictures = [read_tensor(path, size) for path in require_images(photos, "--photos ")[:count]]
     frames = {path.stem: list(read_clip(path, size)) for path in clips}
-    layers = {layer.name for layer in layer_table(judge) if layer.kind == "relu"}
+    layers = set(relu_layers(judge))
     for info in infos.values():
         layers.update(info.layers["content"], info.layers["style"])
     try:

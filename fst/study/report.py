@@ -13,8 +13,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from fst.files import expand_user, write_atomically
 from fst.images import read_tensor
+from fst.networks.vgg_layers import relu_layers
 from fst.resources import find_style_image
-from fst.study.cells import judge_layers
 from fst.study.claims import Result, Results, verdict
 
 _RANGE = (0.003, 3.0)  # relative errors from the darkest to the lightest colour of the heat map
@@ -48,7 +48,7 @@ def write_report(config: DictConfig, results: Results, folder: Path) -> Path:
         train_steps=config.train_steps,
         judge="the compact network" if config.judge == "compact" else config.judge.upper(),
         compact=config.judge == "compact",
-        layers=len(judge_layers(config.judge)),
+        layers=len(relu_layers(config.judge)),
     )
     write_atomically(folder / f"{name}.html", page.encode())
     return folder / f"{name}.html"

@@ -19,17 +19,17 @@ from fst.checkpoints import fingerprint, flat_settings
 from fst.errors import RunError, find_cause
 from fst.files import write_atomically
 from fst.hardware import fast_dtype, keep_large_blocks, pick_device
-from fst.hydra_app import search_path
 from fst.images import from_uint8, read_tensor, to_pil
 from fst.inference.stylizer import Stylizer
 from fst.networks.vgg import LossNetwork
-from fst.overrides import quote
+from fst.networks.vgg_layers import relu_layers
+from fst.overrides import device_overrides, overrides_of, search_path
 from fst.perceptual import LossWeights, PerceptualLoss
 from fst.pictures import flatten_alpha, read_image, write_image
 from fst.resources import find_style_image
 from fst.signals import StopRequest
 from fst.study import fast
-from fst.study.criteria import Criteria, score_layers
+from fst.study.criteria import Criteria
 from fst.study.front import front_of, recommend
 from fst.study.gatys import Optimization
 from fst.study.search_config import OTHER_WEIGHTS, photo_files
@@ -57,7 +57,7 @@ class Workbench:
             layers.update(candidate.content, candidate.style)
         self._network = LossNetwork(layers=layers, **config.loss_network).to(self.device)
         self._network.use_dtype(fast_dtype(self.device))
-        judge = LossNetwork(layers=score_layers(config.judge.architecture), **config.judge).to(self.device)
+        judge = LossNetwork(layers=relu_layers(config.judge.architecture), **config.judge).to(self.device)
         self.criteria = Criteria(judge, [self._style_image(scale) for scale in SCORED_SCALES])
         squares = [centre_crop(flatten_alpha(read_image(path)), config.size) for path in photo_files(config)]
         photos = from_uint8(torch.stack(squares)).to(self.device)
@@ -76,7 +76,7 @@ class Workbench:
             RunError: the loss became NaN, or the training failed.
         """
         if self._config.method == "fast":
-            style = fast.train(fast_overrides(self._config, candidate, folder), folder, folder / "train.log")
+            style = fast.train(train_overrides(self._config, candidate, folder), folder, folder / "train.log")
             stylizer = Stylizer(style, str(self.device))
             return torch.cat([stylizer(photo).clamp(0, 1) for photo in photos.split(1)])
         weights = LossWeights(**(dict(self._config.loss.weights) | {"style": candidate.style_weight}))
@@ -109,13 +109,12 @@ def side_by_side(pictures: Tensor) -> Image:
     return to_pil(torch.cat(pictures.split(1), 3))
 
 
-def fast_overrides(config: DictConfig, candidate: Candidate, folder: Path) -> list[str]:
+def train_overrides(config: DictConfig, candidate: Candidate, folder: Path) -> list[str]:
     """The arguments of `fst train` for a candidate, whose layer set is written into `folder`."""
     network, loss = config.loss_network, config.loss
     text = layer_set(candidate, network.architecture, f"fst search {config.name}")
     write_atomically(folder / "layers" / "candidate.yaml", text.encode())
-    device, _, number = config.device.partition(":")
-    overrides = {
+    values = {
         "experiment": "study",
         "name": "candidate",
         "layers": "candidate",
@@ -133,12 +132,9 @@ def fast_overrides(config: DictConfig, candidate: Candidate, folder: Path) -> li
         "data.size": config.size,
         "data.val_count": 2 * config.count,
         "trainer.max_steps": config.train_steps,
-        "trainer.accelerator": device,
-        "trainer.devices": [int(number)] if number else None,
         "seed": config.seed,
     }
-    quoted = {key: quote(value) if isinstance(value, str) else value for key, value in overrides.items()}
-    return [f"{key}={value}" for key, value in quoted.items() if value is not None] + [search_path(str(folder))]
+    return [*overrides_of(values), *device_overrides(config.device), search_path(str(folder))]
 
 
 def search(config: DictConfig, folder: Path) -> str:

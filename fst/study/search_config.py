@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 from omegaconf import DictConfig
@@ -11,11 +11,9 @@ from fst.errors import UserError
 from fst.pictures import LEAST_SIDE, require_images
 from fst.schemas import Application, Loss, Network
 from fst.study.space import Space, named_candidates, usable
-from fst.typed import one_of
-from fst.values import Count, Device, Name, Photos, Seed, StylePicture, Text
+from fst.values import Count, Device, Method, Name, Photos, Seed, StylePicture, Text
 
-METHODS = ("slow", "fast")
-OTHER_WEIGHTS = ("content", "coarse_style", "tv")  # those of the search's loss that a candidate's training has, too
+OTHER_WEIGHTS = ("content", "coarse_style", "tv")  # of the search's loss; a candidate's training has them as well
 
 
 @dataclass
@@ -31,12 +29,12 @@ class Search:
     photos: Photos
     count: Annotated[int, Meta(ge=1, le=64)]
     size: Annotated[int, Meta(ge=2 * LEAST_SIDE, le=4096)]
-    method: Annotated[str, one_of(METHODS)]
+    method: Method
     steps: Count
     train_steps: Count
     trials: Count
     minutes: Annotated[float, Meta(gt=0, le=1e6)] | None
-    sampler: Annotated[str, one_of(("tpe", "random"))]
+    sampler: Literal["tpe", "random"]
     first: list[Text]
     loss_network: Network
     loss: Loss

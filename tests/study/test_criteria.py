@@ -7,15 +7,16 @@ from torchvision.transforms import v2
 
 from fst.images import read_tensor, resize
 from fst.networks.vgg import LossNetwork
+from fst.networks.vgg_layers import relu_layers
 from fst.resources import find_style_image
-from fst.study.criteria import Criteria, projected_quantiles, score_layers, sliced_wasserstein
+from fst.study.criteria import Criteria, projected_quantiles, sliced_wasserstein
 
 SIDE = 64
 
 
 @pytest.fixture(scope="module")
 def network() -> LossNetwork:
-    return LossNetwork("compact", score_layers("compact"), "bundled")
+    return LossNetwork("compact", relu_layers("compact"), "bundled")
 
 
 def picture(name: str) -> Tensor:
@@ -100,7 +101,7 @@ def test_scores_are_means_over_the_pictures_and_always_the_same(network: LossNet
     one, other = (criteria.score(photos[n : n + 1], pictures[n : n + 1]) for n in (0, 1))
     for name in ("style", "content", "color"):
         assert getattr(both, name) == pytest.approx((getattr(one, name) + getattr(other, name)) / 2, rel=1e-4)
-    assert list(both.style_layers) == list(score_layers("compact"))
+    assert list(both.style_layers) == list(relu_layers("compact"))
     assert sum(both.style_layers.values()) / 12 == pytest.approx(both.style, rel=1e-4)
     assert {int(layer[4]) for layer in both.content_layers} == {3, 4}
 
