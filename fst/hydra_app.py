@@ -22,10 +22,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from fst.checkpoints import find_checkpoint, new_folder, run_folder
+from fst.checkpoints import FOLDER, LAST, find_checkpoint, new_folder, run_folder
 from fst.errors import UserError, find_cause
 from fst.menu import help_text, named_choices
-from fst.overrides import expand_glob, refuse_empty, search_path
+from fst.overrides import expand_glob, quote, refuse_empty, search_path
 from fst.resources import resource_folder
 from fst.schemas import Application
 from fst.signals import Interrupted
@@ -290,14 +290,16 @@ def _run_job(
     sweeping = hydra_config.mode == RunMode.MULTIRUN
     path = [override for override in hydra_config.overrides.hydra if override.startswith("hydra.searchpath=")]
     again = overrides + path if sweeping else arguments  # with trainer=ddp, Lightning starts other processes with these
+    folder = Path(hydra_config.runtime.output_dir)
     try:
         check_config(application, config)
         with _command_line(application.command, *again):
-            outcome = job(config, Path(hydra_config.runtime.output_dir))
+            outcome = job(config, folder)
     except Interrupted as stop:
         if not quiet:
-            same = shlex.join(argument for argument in again if not argument.startswith("ckpt_path="))
-            how = f"continue with: fst {application.command} {same} ckpt_path=last"
+            same = [argument for argument in again if not argument.startswith("ckpt_path=")]
+            same.append(f"ckpt_path={_checkpoint(config, folder)}")
+            how = f"continue with: fst {application.command} {shlex.join(same)}"
             print(f"{stop}; {how if stop.step else 'there was nothing to save yet'}")
         if sweeping:
             raise
@@ -315,6 +317,12 @@ def _run_job(
     if not quiet:
         print(outcome.text)
     return outcome
+
+
+def _checkpoint(config: DictConfig, run: Path) -> str:
+    """What `ckpt_path` can be to continue a run: its path where hydra.run.dir gave the run another folder."""
+    usual = run.parent == Path("outputs", config.name).resolve()
+    return "last" if usual else quote(os.path.relpath(run / FOLDER / LAST))
 
 
 def config_error(application: Application, error: Exception) -> UserError:

@@ -80,11 +80,7 @@ def test_the_loss_network_is_in_no_checkpoint_and_nothing_needs_pickle(small: li
     assert all(name.startswith("network.") for name in checkpoint["state_dict"])
 
 
-def test_a_stopped_and_resumed_run_equals_the_uninterrupted(
-    small: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    small += ["trainer.max_steps=9", "val_every=4", "model.norm=instance"]
-    main([*small, "name=straight"])
+def terminate_in_step_five(monkeypatch: pytest.MonkeyPatch) -> None:
     read = training_data.read_image
     reads = 0
 
@@ -96,6 +92,14 @@ def test_a_stopped_and_resumed_run_equals_the_uninterrupted(
         return read(*arguments, **options)
 
     monkeypatch.setattr(training_data, "read_image", read_and_signal)
+
+
+def test_a_stopped_and_resumed_run_equals_the_uninterrupted(
+    small: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small += ["trainer.max_steps=9", "val_every=4", "model.norm=instance"]
+    main([*small, "name=straight"])
+    terminate_in_step_five(monkeypatch)
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Interrupted) as stop:
         main([*small, "name=broken"])
@@ -108,6 +112,19 @@ def test_a_stopped_and_resumed_run_equals_the_uninterrupted(
     broken, straight = (load_file(path) for path in style_files())
     for name, tensor in straight.items():
         assert torch.equal(tensor, broken[name]), name
+
+
+def test_a_stopped_run_in_a_folder_of_ones_own_says_how_to_go_on(
+    small: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminate_in_step_five(monkeypatch)
+    with pytest.raises(Interrupted):
+        main([*small, "trainer.max_steps=9", "hydra.run.dir='my = run'"])
+    command = re.search(r"continue with: fst train (.*)", capsys.readouterr().out)
+    assert command
+    main(shlex.split(command[1]))
+    assert load_style(Path("my = run/painting.safetensors"))[1].steps == 9
+    assert not Path("outputs").exists()
 
 
 def test_a_signal_to_the_whole_group_saves_and_says_how_to_go_on(small: list[str]) -> None:
