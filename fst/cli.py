@@ -1,6 +1,7 @@
 """The command `fst`: finds the sub-command, and turns errors into one line and an exit status."""
 
 import argparse
+import importlib
 import io
 import logging
 import os
@@ -97,15 +98,7 @@ def _complete(arguments: list[str]) -> int:
 
 
 def _hydra_application(command: str, *arguments: str) -> int:
-    if command == "train":
-        from fst.commands.train import main as run
-    elif command == "optimize":
-        from fst.commands.optimize import main as run
-    elif command == "compare":
-        from fst.commands.compare import main as run
-    else:
-        from fst.commands.search import main as run
-    run(list(arguments))
+    importlib.import_module(f"fst.commands.{command}").main(list(arguments))  # on demand: Hydra takes long to load
     return 0
 
 

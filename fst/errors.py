@@ -1,6 +1,8 @@
 """The two kinds of errors that a user sees as one line instead of a traceback, and how that line is made."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 LONGEST_LINE = 400  # characters of a message: libraries may add pages
 
@@ -27,6 +29,17 @@ def find_cause(error: BaseException) -> UserError | RunError | None:
         seen.add(id(link))
         link = link.__cause__ or link.__context__
     return None
+
+
+@contextmanager
+def errors_of(name: object) -> Iterator[None]:
+    """Puts `name` before the message of a UserError or RunError that does not begin with it."""
+    try:
+        yield
+    except (UserError, RunError) as error:
+        if str(error).startswith(str(name)):
+            raise
+        raise type(error)(f"{name}: {error}") from error
 
 
 def one_line(text: object, longest: int | None = LONGEST_LINE) -> str:

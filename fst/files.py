@@ -92,15 +92,18 @@ def check_name(name: str) -> str:
     return name
 
 
-def check_writable(path: Path) -> None:
+def check_writable(path: Path, force: bool = True) -> None:
     """Check before the work that a file can be written afterwards; leaves nothing behind.
 
     Raises:
-        UserError: `path` is a folder, its name is too long, or its folder cannot be created or written.
+        UserError: `path` is a folder, its name is too long, its folder cannot be created or written, or it exists and
+            `force` is not given.
     """
     try:
         if path.is_dir():
             raise UserError(f"{path} is a folder; name a file")
+        if not force and path.exists():
+            raise UserError(f"{path} exists; --force overwrites it")
         folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
         with tempfile.TemporaryFile(dir=folder):
             pass

@@ -9,7 +9,7 @@ import torch
 
 from fst.errors import UserError
 
-_CONTAINER = Path("/sys/fs/cgroup")  # its share of the machine, where the process runs in one (control groups 2)
+_CONTAINER = Path("/sys/fs/cgroup")  # the limits of the container that the process runs in, if any (cgroup v2)
 # Texts of errors for lack of memory, for which these runtimes have no error class.
 _ALLOCATION_FAILED = (
     "DefaultCPUAllocator: can't allocate memory",  # PyTorch on a CPU
@@ -76,7 +76,7 @@ def keep_large_blocks(keep: bool = True) -> None:
 
 
 def give_back_blocks() -> None:
-    """Return freed memory that glibc keeps to the kernel, which counts it as used."""
+    """Give the freed memory that glibc still holds back to the kernel; until then it counts as used."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 

@@ -30,7 +30,7 @@ from fst.resources import resource_folder
 from fst.schemas import Application
 from fst.signals import Interrupted
 from fst.sweep import Notes, Outcome
-from fst.typed import MissingKeyError, check, show, suggest, unknown_path
+from fst.typed import MissingKeyError, check, keys_of, show, suggest, unknown_path
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +111,8 @@ def read_arguments(application: Application, arguments: list[str]) -> Namespace:
         if not Path(folder).is_dir():
             raise UserError(f"--config-dir {show(folder)}: no such folder")
         options.overrides.append(search_path(folder))
+        if "config_dir" in keys_of(application.schema):
+            options.overrides.append(f"config_dir={quote(Path(folder).resolve())}")
     return options
 
 

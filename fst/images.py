@@ -60,8 +60,8 @@ def psnr(images: Tensor, reference: Tensor) -> float:
     return float(-10 * (images - reference).square().mean().log10())  # torchmetrics has it, but takes 8 s to import
 
 
-def contact_sheet(rows: Iterable[Iterable[Tensor]], gap: int = 8) -> Tensor:
-    """Pictures `(1, 3, H, W)` in rows on white, each scaled to the height of the first of its row: `(1, 3, H', W')`."""
+def contact_sheet(rows: Iterable[Iterable[Tensor]], gap: int = 8) -> Image.Image:
+    """Pictures `(1, 3, H, W)` in rows on white, each scaled to the height of the first of its row."""
     strips = []
     for row in rows:
         pictures = [to_pil(picture) for picture in row]
@@ -78,7 +78,7 @@ def contact_sheet(rows: Iterable[Iterable[Tensor]], gap: int = 8) -> Tensor:
     for strip in strips:
         sheet.paste(strip, (0, top))
         top += strip.height + gap
-    return to_tensor(sheet)
+    return sheet
 
 
 def keep_colors(stylized: Tensor, content: Tensor) -> Tensor:

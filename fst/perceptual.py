@@ -14,6 +14,8 @@ from fst.style_info import Convention, Reduction
 
 CONVENTIONS, REDUCTIONS = get_args(Convention), get_args(Reduction)
 _TINY = 1e-12  # keeps the relative terms finite where all features are zero
+_LEAST_VARIANCE = 1e-3  # of a stylized picture in the temporal term, against division by 0: 8 grey levels of contrast
+_GRID = 8  # pixels: the longest period of a grid that the grid term finds
 
 
 class _Gram(torch.autograd.Function):
@@ -96,27 +98,23 @@ def range_excess(images: Tensor) -> Tensor:
     return (images - images.clamp(0, 1)).square().mean()
 
 
-def grid_excess(images: Tensor, period: int = 8) -> Tensor:
-    """Strength of a fixed grid of `period` pixels in `(B, 3, H, W)`: a scalar, near zero in photos.
+def grid_excess(images: Tensor) -> Tensor:
+    """Strength of a fixed grid of 2, 4 or 8 pixels in `(B, 3, H, W)`: a scalar, near zero in photos.
 
     From no paper. A network that upsamples by four, or works on cells of 4×4 pixels, can imitate fine texture in flat
-    areas by a fixed grid. The picture is cut into cells of `period²` pixels. The term is the variance, over the places
-    in a cell, of the mean difference between neighbouring pixels there. Differences leave out shading. A period of
-    eight also finds grids of two and four.
+    areas by a fixed grid. The picture is cut into cells of 8×8 pixels. The term is the variance, over the places in a
+    cell, of the mean difference between neighbouring pixels there. Differences leave out shading.
     """
     excess = images.new_zeros((), dtype=torch.float32)
     for dim in (2, 3):
         difference = images.float().diff(dim=dim)
-        rows, columns = (size // period for size in difference.shape[2:])
+        rows, columns = (size // _GRID for size in difference.shape[2:])
         if not rows or not columns:
             continue  # smaller than one cell
-        cells = difference[..., : rows * period, : columns * period].unflatten(3, (columns, period))
-        places = cells.unflatten(2, (rows, period)).mean((2, 4))
+        cells = difference[..., : rows * _GRID, : columns * _GRID].unflatten(3, (columns, _GRID))
+        places = cells.unflatten(2, (rows, _GRID)).mean((2, 4))
         excess = excess + places.var((2, 3), correction=0).mean()
     return excess
-
-
-_LEAST_VARIANCE = 1e-3  # of a stylized picture in the temporal term, against division by 0: 8 grey levels of contrast
 
 
 def temporal_term(stylized_moved: Tensor, moved_stylized: Tensor, visible: Tensor) -> Tensor:

@@ -64,7 +64,7 @@ class StyleFileError(UserError):
 
 @dataclass(frozen=True)
 class Run:
-    """A part of a style's training, up to where it was stopped, or went on with another length or on another machine.
+    """A part of a style's training with one length, device, precision and versions. A stop alone begins no other part.
 
     Attributes:
         style: its name; that of another style in a network that started from it.

@@ -30,7 +30,7 @@ class Outcome:
 
 
 class Notes:
-    """What the runs of a sweep have noted, in a folder that their processes share. Use it as a context."""
+    """What the runs of a sweep have noted, in a folder that their processes share. A context manager."""
 
     def __enter__(self) -> "Notes":
         self._folder = Path(tempfile.mkdtemp(prefix=".sweep-", dir=Path.cwd()))  # seen by the nodes of a cluster, too

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torchmetrics.functional.regression import spearman_corrcoef
 
 from fst.cli import main as fst
 from fst.images import from_uint8, read_tensor
@@ -58,21 +59,15 @@ def train(trial: dict[str, Any], folder: Path, options: argparse.Namespace) -> P
 
 
 def spearman(one: np.ndarray, other: np.ndarray) -> float:
-    """The correlation of the ranks; equal values share their mean rank."""
-
-    def ranks(values: np.ndarray) -> np.ndarray:
-        return (values[:, None] > values).sum(1) + (values[:, None] == values).sum(1) / 2
-
-    a, b = (ranks(values) - ranks(values).mean() for values in (one, other))
-    scale = float(np.sqrt((a**2).sum() * (b**2).sum()))
-    return float((a * b).sum()) / scale if scale else float("nan")
+    """The correlation of the ranks; 0 if all values of one are equal."""
+    return float(spearman_corrcoef(torch.from_numpy(one), torch.from_numpy(other)))
 
 
 def interval(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
     """Of the correlation, over sets drawn with replacement."""
     rng = np.random.default_rng(0)
     draws = (rng.integers(0, len(one), len(one)) for _ in range(2000))
-    low, high = np.nanquantile([spearman(one[draw], other[draw]) for draw in draws], (0.025, 0.975))
+    low, high = np.quantile([spearman(one[draw], other[draw]) for draw in draws], (0.025, 0.975))
     return float(low), float(high)
 
 

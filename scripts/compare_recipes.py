@@ -117,12 +117,10 @@ def report(arguments: argparse.Namespace) -> None:
 
 
 def plot(curves: dict[str, list[list[tuple[float, float]]]], path: Path) -> None:
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
     for index, (recipe, runs) in enumerate(curves.items()):
         for number, run in enumerate(runs):
             color = "k" if recipe == BASELINE else f"C{index % 10}"

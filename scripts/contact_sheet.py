@@ -6,10 +6,10 @@ python scripts/contact_sheet.py sheet.png --photos FOLDER --styles starry_night 
 import argparse
 from pathlib import Path
 
-import torch
+from torch import Tensor
 from tqdm import tqdm
 
-from fst.images import contact_sheet, read_tensor, to_pil
+from fst.images import contact_sheet, read_tensor, resize
 from fst.inference.stylizer import Stylizer
 from fst.pictures import find_images, write_image
 
@@ -30,21 +30,19 @@ def main() -> None:
     photos = find_images(arguments.photos)
     chosen = photos[: arguments.count] if arguments.only is None else [photos[number] for number in arguments.only]
     stylizers = [Stylizer(style) for style in arguments.styles]
+    scale = (arguments.shown or arguments.size) / arguments.size
+
+    def shown(picture: Tensor) -> Tensor:
+        height, width = (round(scale * side) for side in picture.shape[-2:])
+        return resize(picture, (height, width))
+
     rows = []
     for path in tqdm(chosen, unit="photo"):
         photo = read_tensor(path, arguments.size)
         row = [stylizer(photo) for stylizer in stylizers]
         row = row if arguments.painted_only else [photo, *row]
-        scale = (arguments.shown or arguments.size) / arguments.size
-        rows.append([shrink(picture, scale) for picture in row])
-    write_image(to_pil(contact_sheet(rows)), arguments.out)
-
-
-def shrink(picture: torch.Tensor, scale: float) -> torch.Tensor:
-    if scale == 1:
-        return picture
-    resize = torch.nn.functional.interpolate
-    return resize(picture, scale_factor=scale, mode="bicubic", antialias=True).clamp(0, 1)
+        rows.append([shown(picture) for picture in row])
+    write_image(contact_sheet(rows), arguments.out)
 
 
 if __name__ == "__main__":

@@ -66,12 +66,10 @@ def cost(style: Path) -> tuple[int, float]:
 
 
 def plot(found: list[Point], path: Path) -> None:
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4.2), layout="constrained", sharex=True)
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2, sharex=True)
     for axes, error in ((left, "style"), (right, "content")):
         for point in found:
             axes.scatter(point.milliseconds, getattr(point, error), color="C0")

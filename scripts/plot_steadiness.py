@@ -40,12 +40,10 @@ def points(evaluations: Path) -> list[Point]:
 
 
 def plot(found: list[Point], path: Path) -> None:
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, panels = pyplot.subplots(1, 2, figsize=(10, 4.2), layout="constrained", sharex=True)
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    panels = figure.subplots(1, 2, sharex=True)
     for axes, key, label in zip(
         panels, ("motion", "noise"), ("motion (grey levels of 255)", "amplification of noise"), strict=True
     ):

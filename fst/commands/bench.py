@@ -18,7 +18,7 @@ def add(commands: flags.Commands) -> None:
         help="torch,compile,openvino,onnxruntime; default: all but compile",
     )
     bench.add_argument("--rounds", type=flags.whole, default=5, help="times each is measured; default 5")
-    bench.add_argument("--device", type=flags.device, default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
+    flags.add_device(bench)
     bench.add_argument("--json", type=Path, help="write the figures there")
     bench.set_defaults(run=run)
 

@@ -7,7 +7,6 @@ from omegaconf import DictConfig
 
 from fst.errors import RunError, UserError
 from fst.hydra_app import check_config, compose_config, composing, launch, read_arguments, show_configuration
-from fst.overrides import quote
 from fst.study.cells import COMPARE, Cell, cell_folder, cells_of, compose_cell, study_folder
 from fst.sweep import Outcome
 
@@ -37,8 +36,6 @@ def main(arguments: list[str]) -> None:
     own = any(argument.startswith("layers=") for argument in arguments)
     study = ["study=mine"] if own and not any(argument.startswith("study=") for argument in arguments) else []
     options = read_arguments(COMPARE, [*study, *map(_as_list, arguments)])
-    if options.config_dir is not None:  # the cells' configurations are composed with it as well
-        options.overrides.append(f"config_dir={quote(Path(options.config_dir).resolve())}")
     if show_configuration(COMPARE, options):
         return
     if options.multirun:

@@ -28,9 +28,7 @@ def add(commands: flags.Commands) -> None:
     evaluate.add_argument(
         "--video", type=Path, nargs="+", default=[], metavar="CLIP", help="the same on videos, or folders of frames"
     )
-    evaluate.add_argument(
-        "--device", type=flags.device, default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto"
-    )
+    flags.add_device(evaluate)
     evaluate.add_argument("-o", "--output", type=Path, default=Path("outputs/evaluation"), help="folder for figures")
     evaluate.set_defaults(run=run)
 
@@ -62,13 +60,13 @@ def run(options: argparse.Namespace) -> int:
         options.style_images,
         options.weights,
         options.output,
-        options.size,
-        options.count,
-        options.iterations,
-        options.device,
-        options.judge,
-        options.steadiness,
-        options.video,
+        size=options.size,
+        count=options.count,
+        iterations=options.iterations,
+        device=options.device,
+        judge=options.judge,
+        with_steadiness=options.steadiness,
+        clips=options.video,
     )
     print(f"{format_results(results)}\n\nevery layer and the curves: {options.output}")
     return 0

@@ -13,7 +13,6 @@ from fst.errors import UserError
 Value = TypeVar("Value")
 Commands = Any  # argparse's, which has no public name: `add_parser(NAME, help=…)` adds a command
 
-
 # Those of torch, which only tells once it is loaded whether this machine has one.
 _DEVICE = re.compile(r"auto|(cpu|cuda|mps|xpu|hpu|mtia)(:\d+)?")
 
@@ -23,6 +22,11 @@ def device(text: str) -> str:
     if not _DEVICE.fullmatch(text) or (text.startswith("mps") and sys.platform != "darwin"):
         raise argparse.ArgumentTypeError(f"no device '{text}' on this machine; there are auto, cpu, cuda, cuda:1, mps")
     return text
+
+
+def add_device(parser: Any) -> None:
+    """The flag `--device`, for a parser or a group of one."""
+    parser.add_argument("--device", type=device, default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
 
 
 def above_zero(text: str) -> float:

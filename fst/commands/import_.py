@@ -24,9 +24,7 @@ def run(options: argparse.Namespace) -> int:
     output = options.output or Path("outputs", options.name, "imported", options.name + STYLE_SUFFIX)
     if output.suffix != STYLE_SUFFIX:
         raise UserError(f"-o {output}: a style is a {STYLE_SUFFIX} file")
-    check_writable(output)
-    if output.exists() and not options.force:
-        raise UserError(f"{output} exists; --force overwrites it")
+    check_writable(output, options.force)
     if not options.file.exists():
         raise UserError(f"{options.file}: no such file")
     if refusal := refusal_to_read(options.file):

@@ -61,9 +61,7 @@ def _preview(options: argparse.Namespace, styles: Mapping[str, Path]) -> int:
     output = options.output or Path(f"{options.preview.stem}-styles.jpg")
     if output.suffix.lower() not in WRITABLE_PICTURE_SUFFIXES:
         raise UserError(f"-o {output}: name a picture, such as {output.stem}.jpg")
-    check_writable(output)
-    if output.exists() and not options.force:
-        raise UserError(f"{output} exists; --force overwrites it")
+    check_writable(output, options.force)
     photo = read_image(options.preview)
 
     from fst.inference.preview import SIDE, sheet

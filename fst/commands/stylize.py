@@ -1,10 +1,11 @@
 """`fst stylize`: pictures and videos in, stylized ones out."""
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from fst.commands import flags
 from fst.errors import UserError, one_line
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     ReadInfo = Callable[[Path], StyleInfo]
 
+Value = TypeVar("Value")
 WEBCAM = "webcam:"  # begins the name of an input that is a camera
 
 
@@ -58,7 +60,12 @@ def add(commands: flags.Commands) -> None:
         "--stroke", type=flags.number, default=1.0, help="breadth of the strokes: 2 doubles it; default 1"
     )
     look.add_argument("--mask", type=Path, help="a picture: white where to stylize, black where not")
-    videos = stylize.add_argument_group("videos")
+    _add_video_flags(stylize.add_argument_group("videos"))
+    _add_machine_flags(stylize.add_argument_group("machine"))
+    stylize.set_defaults(run=run)
+
+
+def _add_video_flags(videos: argparse._ArgumentGroup) -> None:
     videos.add_argument("--codec", help="h264, hevc, vp9, av1 or any of FFmpeg's; default: h264, vp9 in .webm")
     videos.add_argument(
         "--quality", type=flags.whole, help="0 (the best) to 51, for vp9 and av1 63; default: 20, 24 or 30"
@@ -74,10 +81,10 @@ def add(commands: flags.Commands) -> None:
         default=None,
         help="less flicker, a little less detail; needs the extra 'flow'",
     )
-    machine = stylize.add_argument_group("machine")
-    machine.add_argument(
-        "--device", type=flags.device, default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto"
-    )
+
+
+def _add_machine_flags(machine: argparse._ArgumentGroup) -> None:
+    flags.add_device(machine)
     machine.add_argument("--backend", default="torch", help="torch, compile, openvino, onnxruntime; default torch")
     machine.add_argument("--memory", type=flags.above_zero, metavar="GIB", help="memory limit; default: what is free")
     machine.add_argument(
@@ -86,7 +93,6 @@ def add(commands: flags.Commands) -> None:
         default=1000,
         help="the largest picture to read, in million pixels; default 1000",
     )
-    stylize.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -95,33 +101,13 @@ def run(options: argparse.Namespace) -> int:
     from fst.inference.runtimes import check_backend
     from fst.inference.video.types import VideoOptions
     from fst.pictures import allow_megapixels, read_image
-    from fst.style_info import read_builtin_info, read_info
 
     camera = options.inputs[0].startswith(WEBCAM)
-    if camera and (options.blend or options.mask or options.output or len(options.inputs) > 1):
-        raise UserError(f"{WEBCAM}: one camera and -s STYLE, without --blend, --mask or -o")
-    read = read_info if options.network else read_builtin_info
-    styles: list[str | dict[str, float]] = [options.blend] if options.blend else list(_chosen(options.style, read))
-    if camera and len(styles) > 1:
-        raise UserError(f"{WEBCAM}: one -s STYLE; its page has the others to choose from")
-    names = [_name(style, read) for style in styles]
-    if same := {name for name in names if names.count(name) > 1}:
-        raise UserError(
-            f"-s/--style: two of them are called {same.pop()}, and so are their outputs; stylize with one at a time, "
-            "and -o or --suffix"
-        )
-    look = Look(options.size, options.strength, options.keep_colors, options.stroke)
+    styles, names = _styles_and_names(options, camera)
+    look = _options_of(Look, options)
     check_backend(options.backend)
     allow_megapixels(options.max_megapixels)
-    video_options = VideoOptions(
-        options.codec,
-        options.quality,
-        options.pixel_format,
-        options.fps,
-        options.preset,
-        options.format,
-        options.steady,
-    )
+    video_options = _options_of(VideoOptions, options)
     mask = read_image(options.mask) if options.mask else None
     endings = [name + _ending(options, str(look)) for name in names]
     planned = None if camera else plan(options.inputs, options.output, endings, options.force, video_options)
@@ -147,6 +133,30 @@ def run(options: argparse.Namespace) -> int:
     status = _report(planned, stylize_all(planned, stylizers, video_options, mask))
     print(f"backend: {stylizers[0].backends[0].name} on {stylizers[0].device}", file=sys.stderr)
     return status
+
+
+def _options_of(kind: type[Value], options: argparse.Namespace) -> Value:
+    """An object of a dataclass whose fields are flags."""
+    return kind(**{field.name: getattr(options, field.name) for field in dataclasses.fields(kind)})  # type: ignore[arg-type]
+
+
+def _styles_and_names(options: argparse.Namespace, camera: bool) -> tuple[list[str | dict[str, float]], list[str]]:
+    """The styles to use, or the one blend with its shares; and what each is called in the names of outputs."""
+    from fst.style_info import read_builtin_info, read_info
+
+    if camera and (options.blend or options.mask or options.output or len(options.inputs) > 1):
+        raise UserError(f"{WEBCAM}: one camera and -s STYLE, without --blend, --mask or -o")
+    read = read_info if options.network else read_builtin_info
+    styles: list[str | dict[str, float]] = [options.blend] if options.blend else list(_chosen(options.style, read))
+    if camera and len(styles) > 1:
+        raise UserError(f"{WEBCAM}: one -s STYLE; its page has the others to choose from")
+    names = [_name(style, read) for style in styles]
+    if same := {name for name in names if names.count(name) > 1}:
+        raise UserError(
+            f"-s/--style: two of them are called {same.pop()}, and so are their outputs; stylize with one at a time, "
+            "and -o or --suffix"
+        )
+    return styles, names
 
 
 def _chosen(styles: Sequence[str], read: "ReadInfo") -> list[str]:

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
@@ -14,7 +13,7 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from fst.errors import RunError, UserError, one_line
+from fst.errors import RunError, errors_of, one_line
 from fst.inference.jobs import Job, Plan
 from fst.inference.pipes import PIPE, picture_suffix, standard_input, standard_output
 from fst.inference.stages import AHEAD, map_in, stylizing_threads
@@ -125,7 +124,7 @@ def _read(photo: _Item, stylizers: Sequence[Stylizer]) -> None:
             refuse_too_large(*scaled_size(width, height, size), _suffix(photo.job, target))
 
     file = BytesIO(standard_input().read()) if source == PIPE else None
-    with _named(source):
+    with errors_of(source):
         try:
             photo.image, photo.metadata = read_photo(source, file=file, check_size=check_size)
         except RunError:  # too large for the memory
@@ -137,7 +136,7 @@ def _read(photo: _Item, stylizers: Sequence[Stylizer]) -> None:
 
 def _paint(photo: _Item, stylizers: Sequence[Stylizer], mask: Image.Image | None) -> None:
     assert photo.image is not None
-    with _named(photo.job.source):
+    with errors_of(photo.job.source):
         photo.stylized = [stylizer(photo.image, mask) for stylizer in stylizers]
 
 
@@ -153,17 +152,6 @@ def _write(photo: _Item) -> None:
 
 def _suffix(job: Job, target: Path) -> str:
     return picture_suffix(job.format) if target == PIPE else target.suffix.lower()
-
-
-@contextmanager
-def _named(source: Path) -> Iterator[None]:
-    """Puts the input's name into errors that do not have it."""
-    try:
-        yield
-    except ImageError:  # has it
-        raise
-    except (UserError, RunError) as error:
-        raise type(error)(f"{source}: {error}") from error
 
 
 def _stylize_videos(

@@ -21,9 +21,7 @@ def check_export(to: str, output: Path, precision: str, photos: Path | None, for
     if output.suffix != suffixes[0]:
         raise UserError(f"{output}: {to} is written to a {suffixes[0]} file")
     for path in map(output.with_suffix, suffixes):
-        if path.exists() and not force:
-            raise UserError(f"{path} exists; --force overwrites it")
-        check_writable(path)
+        check_writable(path, force)
     if (precision == "int8") != (photos is not None):
         raise UserError("int8, and only int8, measures its value ranges on photos: --precision int8 --photos FOLDER")
     if precision == "int8" and to == "onnx":

@@ -9,6 +9,11 @@ from typing import Any
 
 HEARTBEAT = 0.2  # seconds after which a waiting thread checks whether it should end
 _CONNECTIONS = 64
+_HEADERS = {  # of every page: other sites cannot use it, and nothing is cached
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
 
 
 def open_browser(address: str) -> None:
@@ -20,7 +25,7 @@ class LoopbackPage(BaseHTTPRequestHandler):
     """One request. A subclass has `do_GET`, and so on, which answer by `reply` if `is_foreign` is false."""
 
     timeout = 10.0  # seconds without a byte, after which a connection is closed
-    headers_of_all: dict[str, str]
+    headers_of_site: dict[str, str]
 
     def is_foreign(self) -> bool:
         """Whether the request comes from another site's page, which must not see what is served, nor change anything.
@@ -41,7 +46,7 @@ class LoopbackPage(BaseHTTPRequestHandler):
     def start(self, kind: str, headers: dict[str, str]) -> None:
         """Send the status and the headers of an answer."""
         self.send_response(HTTPStatus.OK)
-        for name, value in ({"Content-Type": kind} | self.headers_of_all | headers).items():
+        for name, value in ({"Content-Type": kind} | _HEADERS | self.headers_of_site | headers).items():
             self.send_header(name, value)
         self.end_headers()
 

@@ -25,12 +25,9 @@ _CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}"),
 _OPTIONS = {"darwin": {"framerate": "30"}}  # FFmpeg asks for 29.97 otherwise, which a Mac's own camera does not have
 _JPEG_QUALITY = 85  # of the page's pictures
 
-_HEADERS = {  # no scripts or frames of other sites, and nothing is cached
+_HEADERS = {  # no scripts or frames of other sites
     "Content-Security-Policy": "default-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
 }
 
 Item = TypeVar("Item")
@@ -177,7 +174,7 @@ class Page(LoopbackPage):
     """One request: GET `/`, `/pictures` (MJPEG) or `/state`, HEAD of the same, or POST `/style/NAME`."""
 
     server: "PageServer"
-    headers_of_all = _HEADERS
+    headers_of_site = _HEADERS
 
     def do_GET(self) -> None:  # noqa: N802 (http.server's)
         if self.is_foreign():

@@ -47,7 +47,7 @@ class LossNetwork(nn.Module):
         self.layers = frozenset(layers)
         refuse_unknown_layers(architecture, self.layers)
         self._pool = F.max_pool2d if pooling == "max" else F.avg_pool2d
-        self.table = self._cut(layer_table(architecture), self.layers)
+        self.table = _cut(layer_table(architecture), self.layers)
         self.register_buffer("_mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
         for name, (weight, bias) in self._load(weights).items():
@@ -55,7 +55,8 @@ class LossNetwork(nn.Module):
             self.register_parameter(f"{name}_bias", nn.Parameter(bias, requires_grad=False))
 
     def forward(self, images: Tensor, layers: Iterable[str] | None = None) -> dict[str, Tensor]:
-        """Features of `(B, 3, H, W)` pictures in [0, 1] by layer name, each `(B, C, H / 2^(block-1), …)`.
+        """Features of `(B, 3, H, W)` pictures in [0, 1] by layer name, each `(B, C, H / 2^n, W / 2^n)` after n
+        poolings.
 
         Args:
             layers: those to read, `None` for all; deeper ones are not computed.
@@ -66,8 +67,8 @@ class LossNetwork(nn.Module):
         wanted = self.layers if layers is None else frozenset(layers)
         if unknown := wanted - self.layers:
             raise ValueError(f"{', '.join(sorted(unknown))}: not among the layers this network was built to read")
-        table = self._cut(self.table, wanted)
-        least = 2 ** (table[-1].block - 1) if table else 1
+        table = _cut(self.table, wanted)
+        least = 2 ** sum(layer.kind == "pool" for layer in table)
         if min(images.shape[-2:]) < least:
             height, width = images.shape[-2:]
             raise UserError(f"a {width}×{height} picture is too small for {table[-1].name}: at least {least}×{least}")
@@ -99,10 +100,6 @@ class LossNetwork(nn.Module):
     def _load_from_state_dict(self, *arguments: Any) -> None:
         pass
 
-    def _cut(self, table: tuple[Layer, ...], wanted: frozenset[str]) -> tuple[Layer, ...]:
-        names = [layer.name for layer in table]
-        return table[: max((names.index(name) for name in wanted), default=-1) + 1]
-
     def _load(self, weights: str) -> dict[str, tuple[Tensor, Tensor]]:
         convolutions = [layer for layer in self.table if layer.kind == "conv"]
         if weights == "random":
@@ -130,6 +127,12 @@ class LossNetwork(nn.Module):
             loaded[layer.name] = (weight.float().contiguous(memory_format=torch.channels_last), bias.float())
             in_channels, last = layer.channels, f"relu{layer.name[4:]}"
         return loaded
+
+
+def _cut(table: tuple[Layer, ...], wanted: frozenset[str]) -> tuple[Layer, ...]:
+    """The layers as far as the deepest wanted one."""
+    names = [layer.name for layer in table]
+    return table[: max((names.index(name) for name in wanted), default=-1) + 1]
 
 
 def _random_weights(convolutions: list[Layer]) -> dict[str, tuple[Tensor, Tensor]]:

@@ -107,7 +107,7 @@ def bench(
         sizes: width and height in pixels.
 
     Returns:
-        `machine`, `versions` and `rows`, a dict for each `Row`.
+        `machine` and `rows`, a dict for each `Row`.
 
     Raises:
         UserError: no such network, backend or device.

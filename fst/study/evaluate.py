@@ -212,6 +212,7 @@ def evaluate_all(
     style_images: Path | None,
     weights: str,
     out: Path,
+    *,
     size: int = 256,
     count: int = 8,
     iterations: int = 500,
@@ -287,17 +288,15 @@ def format_results(results: Sequence[Evaluation]) -> str:
 def plot(results: Sequence[Evaluation], path: Path) -> None:
     """For each style, plot the loss against the iterations of the slow method, beside the network's and the photos'."""
     try:
-        import matplotlib
+        from matplotlib.figure import Figure
     except ImportError:
         log.warning("no plot without matplotlib: pip install 'fast-style-transfer[report]'")
         return
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     columns = min(4, len(results))
     rows = -(-len(results) // columns)
     size = (3.4 * columns, 3 * rows)  # inches
-    figure, grid = pyplot.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat[len(results) :]:
         axes.axis("off")
     for axes, result in zip(grid.flat, results, strict=False):
@@ -308,5 +307,4 @@ def plot(results: Sequence[Evaluation], path: Path) -> None:
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=columns)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=110)
-    pyplot.close(figure)
     write_atomically(path, picture.getvalue())

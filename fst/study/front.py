@@ -1,4 +1,4 @@
-"""The front of a search: the trials to which no other is nearer in both style and content, and what to recommend."""
+"""The Pareto front of a search: the trials that no other beats in both style and content, and what to recommend."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
-"""`fst search`: which layers and which weights suit a painting. Candidates are tried, scored by criteria that none of
-them minimises, and those to which no other is nearer in both style and content are shown."""
+"""`fst search`: which layers and which weights suit a painting. Candidates are tried, and scored by criteria that no
+loss minimises; the report shows those that no other beats in both style and content."""
 
 import functools
 import itertools

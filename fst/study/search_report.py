@@ -23,7 +23,8 @@ from fst.study.space import Candidate, describe, layer_set
 
 PURPOSES = {"photo": "Nearest to the photo", "balanced": "Balanced", "paint": "Most paint"}
 _TRAIN_SIZE = 256  # data.size of fst train
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 720, 460, 64, 52  # of the plot, and its margins
+_WIDTH, _HEIGHT = 720, 460  # of the plot
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 704, 16, 408  # edges of its area
 _LETTER = 8.5  # width of a letter in the plot
 
 
@@ -210,8 +211,8 @@ def _plot(done: Sequence[Tried], front: Sequence[Tried], chosen: Mapping[str, Tr
     high = 1.04 * max(photo.style, *(t.scores.style for t in done if t.scores))
 
     def place(content: float, style: float) -> tuple[float, float]:
-        x = _LEFT + (_WIDTH - _LEFT - 16) * content / right
-        return round(x, 1), round(16 + (_HEIGHT - _BOTTOM - 16) * (high - style) / (high - low), 1)
+        x = _LEFT + (_RIGHT - _LEFT) * content / right
+        return round(x, 1), round(_TOP + (_BOTTOM - _TOP) * (high - style) / (high - low), 1)
 
     places = {t.number: place(t.scores.content, t.scores.style) for t in done if t.scores}
     recommended = {trial.number: purpose for purpose, trial in reversed(list(chosen.items()))}
@@ -229,6 +230,8 @@ def _plot(done: Sequence[Tried], front: Sequence[Tried], chosen: Mapping[str, Tr
         for trial in done
     ]
     return {
+        "size": (_WIDTH, _HEIGHT),
+        "edges": {"left": _LEFT, "right": _RIGHT, "top": _TOP, "bottom": _BOTTOM},
         "points": sorted(points, key=lambda point: ("other", "named", "chosen").index(point["kind"])),
         "labels": labels,
         "line": " ".join(f"{x},{y}" for x, y in (places[trial.number] for trial in front)),
@@ -255,7 +258,7 @@ def _labels(
             (x + 9, y + 19),
         ):
             box = (left, base - 13, left + width, base + 3)
-            inside = left > _LEFT and left + width < _WIDTH and 0 < base < _HEIGHT - _BOTTOM
+            inside = left > _LEFT and left + width < _WIDTH and 0 < base < _BOTTOM
             if inside and not any(
                 box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3] for other in taken
             ):

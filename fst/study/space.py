@@ -14,8 +14,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from fst.errors import UserError
-from fst.hydra_app import config_error, search_path
+from fst.hydra_app import config_error
 from fst.networks.vgg_layers import LOSS_NETWORKS, layer_table, refuse_unknown_layers
+from fst.overrides import search_path
 from fst.schemas import Application
 from fst.typed import show
 from fst.values import Text, Weight

@@ -166,7 +166,7 @@ class Trials:
         random = optuna.samplers.RandomSampler(seed=seed)
         guided = random if self._sampler == "random" else optuna.samplers.TPESampler(seed=seed, multivariate=False)
         choices = _distributions(self._space)
-        count = min(self._vain_draws(trial.number), len(choices))
+        count = min(self._rejected_draws(trial.number), len(choices))
         at_random = set(np.random.default_rng(seed).permutation(list(choices))[:count])
 
         def choose(key: str, values: Sequence[Any]) -> int:
@@ -175,8 +175,8 @@ class Trials:
 
         return replace(draw(self._space, choose), name=name)
 
-    def _vain_draws(self, number: int) -> int:
-        """How many trials just before this one had no candidate."""
+    def _rejected_draws(self, number: int) -> int:
+        """How many trials just before this one were rejected."""
         trials = self._study.get_trials(deepcopy=False)[:number]
         return next((n for n, t in enumerate(reversed(trials)) if "candidate" in t.user_attrs), len(trials))
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fst.checkpoints import load_checkpoint, save_checkpoint
 from fst.errors import RunError
-from fst.images import contact_sheet, to_pil
+from fst.images import contact_sheet
 from fst.pictures import write_image
 from fst.signals import Interrupted, StopRequest
 from fst.training.curves import Curves
@@ -81,12 +81,15 @@ class ProgressBar(TQDMProgressBar):
         self._pictures, self._since = 0, time.perf_counter()
 
 
+_SAMPLES = 4  # validation photos in a sample image
+
+
 class ImageLogger(pl.Callback):
     """After each validation, writes some validation photos, their stylized versions and the style image side by side:
     one PNG in `folder`, and the same picture in TensorBoard. If it cannot be written, training continues."""
 
-    def __init__(self, style_image: Tensor, folder: Path, pictures: int = 4) -> None:
-        self._style_image, self._folder, self._most = style_image, folder, pictures
+    def __init__(self, style_image: Tensor, folder: Path) -> None:
+        self._style_image, self._folder = style_image, folder
         self._failed = False
         self._pairs: list[tuple[Tensor, Tensor]] = []
 
@@ -97,13 +100,13 @@ class ImageLogger(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Tensor, *_: Any
     ) -> None:
         self._pairs += list(zip(outputs["content"].split(1), outputs["stylized"].split(1), strict=True))
-        self._pairs = self._pairs[: self._most]
+        self._pairs = self._pairs[:_SAMPLES]
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero or not self._pairs:
             return
         contents, stylized = zip(*self._pairs, strict=True)
-        image = to_pil(contact_sheet([contents, [*stylized, self._style_image]]))
+        image = contact_sheet([contents, [*stylized, self._style_image]])
         try:
             write_image(image, self._folder / f"step_{trainer.global_step:06d}.png")
         except RunError as error:

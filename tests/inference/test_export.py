@@ -128,7 +128,7 @@ def test_both_files_or_none(
 ) -> None:
     pytest.importorskip("openvino")
     monkeypatch.setattr(
-        "fst.inference.export_check.check_writable", lambda _: None
+        "fst.inference.export_check.check_writable", lambda *_: None
     )  # as if the folder came during the work
     Path("tiny.xml").write_text("precious")
     Path("tiny.bin").mkdir()  # cannot be replaced by a file

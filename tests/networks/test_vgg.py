@@ -110,6 +110,14 @@ def test_frozen_and_absent_from_the_state() -> None:
     assert images.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize(("layer", "least"), [("relu2_1", 2), ("pool2", 4)])
+def test_pictures_too_small_for_a_layer_are_one_clear_line(layer: str, least: int) -> None:
+    network = LossNetwork("vgg16", [layer], "random")
+    assert min(network(torch.zeros(1, 3, least, least))[layer].shape) == 1
+    with pytest.raises(UserError, match=f"too small for {layer}: at least {least}×{least}"):
+        network(torch.zeros(1, 3, least - 1, least))
+
+
 def test_average_pooling_is_not_max_pooling() -> None:
     images = torch.rand(1, 3, 32, 32)
     maximum = LossNetwork("vgg16", ["pool1"], "random")(images)["pool1"]

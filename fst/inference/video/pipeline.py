@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from fst.errors import RunError, UserError
+from fst.errors import RunError, UserError, errors_of
 from fst.files import written_atomically
 from fst.inference.pipes import NO_WAY_BACK, PIPE
 from fst.inference.stages import AHEAD, map_in, stylizing_threads
@@ -88,7 +88,7 @@ def stylize_video(
             path = stack.enter_context(_destination(target))
             writer = stack.enter_context(closing(_open_writer(path, reader, options)))
             steadier = Steadier() if options.steady else None
-            opened.append(_Output(target, _named(name, stylize), writer, steadier))
+            opened.append(_Output(target, errors_of(name)(stylize), writer, steadier))
         frames = _stylize_frames(reader, opened, stop, at_once)
         if not frames and stop.signal is not None:
             raise Interrupted(stop.signal, 0)
@@ -142,18 +142,6 @@ def _open_writer(path: Path, reader: "Reader", options: VideoOptions) -> "VideoW
 
 def _destination(target: Path) -> AbstractContextManager[Path]:
     return nullcontext(target) if is_template(target) or target == PIPE else written_atomically(target)
-
-
-def _named(name: Path, stylize: Stylize) -> Stylize:
-    """The same function, with the video's name in its errors."""
-
-    def named(picture: np.ndarray) -> np.ndarray:
-        try:
-            return stylize(picture)
-        except (UserError, RunError) as error:
-            raise type(error)(f"{name}: {error}") from error
-
-    return named
 
 
 def _stylize_frames(reader: "Reader", outputs: Sequence[_Output], stop: StopRequest, at_once: int) -> int:

@@ -35,7 +35,7 @@ def find_web_styles(names: Sequence[str | Path]) -> list[Path]:
 
 
 def write_site(site: Mapping[str, bytes], folder: Path, force: bool = False) -> None:
-    """Write a site's files: a new folder appears whole or not at all, in one that is there each file does.
+    """Write a site's files: a new folder appears complete or not at all; in an existing one, each file does.
 
     Args:
         force: write over the files of an earlier site in this folder; others that are there stay.

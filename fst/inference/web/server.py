@@ -28,7 +28,7 @@ class SitePage(LoopbackPage):
         elif name not in self.server.site:
             self.send_error(HTTPStatus.NOT_FOUND)
         else:
-            self.headers_of_all = self.server.headers
+            self.headers_of_site = self.server.headers
             self.reply(_media_type(name), self.server.site[name])
 
     do_HEAD = do_GET  # noqa: N815
@@ -49,9 +49,6 @@ class SiteServer(LoopbackServer):
             "Content-Security-Policy": f"{content_policy(is_local)}; frame-ancestors 'none'",
             "Cross-Origin-Opener-Policy": "same-origin",  # with the next one: lets the page use threads
             "Cross-Origin-Embedder-Policy": "require-corp",
-            "Cross-Origin-Resource-Policy": "same-origin",
-            "X-Content-Type-Options": "nosniff",
-            "Cache-Control": "no-store",
         }
 
 

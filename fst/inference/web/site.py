@@ -13,8 +13,8 @@ from fst.errors import RunError
 from fst.inference.web.folder import SITE
 from fst.inference.web.model import WebModel, write_model
 from fst.inference.web.runtime import CDN, describe_runtime
-from fst.networks.transform import LEAST_SIDE, TransformNetwork
-from fst.pictures import flatten_alpha, read_image
+from fst.networks.transform import TransformNetwork
+from fst.pictures import LEAST_SIDE, flatten_alpha, read_image
 from fst.style_file import load_style
 from fst.style_info import StyleInfo
 

@@ -26,7 +26,7 @@ class PhotoDataset(Dataset[Tensor]):
     next one in the folder.
 
     Args:
-        paths: picture files that `fst.images` can read.
+        paths: picture files that `fst.pictures` can read.
         size: side of the square crops, in pixels.
         seed: decides the order and the crops.
     """
