@@ -31,10 +31,8 @@ def written_atomically(path: Path) -> Iterator[Path]:
     Raises:
         RunError: the temporary file cannot be created, or cannot replace `path`.
     """
-    temporary = path.with_name(f".{path.stem[:_LONGEST_STEM]}.{secrets.token_hex(4)}.{_MARK}{path.suffix}")
+    temporary = _temporary(path)
     with write_errors_of(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(path.parent.resolve())
         temporary.touch(exist_ok=False)
     try:
         yield temporary
@@ -42,6 +40,32 @@ def written_atomically(path: Path) -> Iterator[Path]:
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_written_atomically(path: Path) -> Iterator[Path]:
+    """The same for a folder that does not exist yet, or is empty.
+
+    Raises:
+        RunError: the temporary folder cannot be created, or cannot become `path`.
+    """
+    temporary = _temporary(path.absolute())  # `.` has no name
+    try:
+        with write_errors_of(path):
+            temporary.mkdir()
+        yield temporary
+        with write_errors_of(path):
+            temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary(path: Path) -> Path:
+    """A new hidden name beside `path`, whose folder is made and cleared of what killed processes left."""
+    with write_errors_of(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path.parent.resolve())
+    return path.with_name(f".{path.stem[:_LONGEST_STEM]}.{secrets.token_hex(4)}.{_MARK}{path.suffix}")
 
 
 @contextmanager
@@ -128,4 +152,4 @@ def _remove_abandoned(folder: Path) -> None:
     for path in folder.glob(f".*.{_MARK}*"):
         with suppress(OSError):
             if now - path.stat().st_mtime > _ABANDONED:
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -9,11 +9,9 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 import hydra
 from hydra import compose, initialize_config_dir
-from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -25,12 +23,12 @@ from omegaconf.errors import OmegaConfBaseException
 from fst.checkpoints import FOLDER, LAST, find_checkpoint, new_folder, run_folder
 from fst.errors import UserError, find_cause
 from fst.menu import help_text, named_choices
-from fst.overrides import expand_glob, quote, refuse_empty, search_path
+from fst.overrides import quote, read_arguments, refuse_empty
 from fst.resources import resource_folder
 from fst.schemas import Application
 from fst.signals import Interrupted
 from fst.sweep import Notes, Outcome
-from fst.typed import MissingKeyError, check, keys_of, show, suggest, unknown_path
+from fst.typed import MissingKeyError, check, show, suggest, unknown_path
 
 log = logging.getLogger(__name__)
 
@@ -80,40 +78,6 @@ def run_application(application: Application, arguments: list[str], job: Job, qu
             finally:
                 if table := notes.table():
                     print(f"\n{table}")
-
-
-def read_arguments(application: Application, arguments: list[str]) -> Namespace:
-    """Hydra's options and overrides, in any order.
-
-    Raises:
-        UserError: an option that Hydra does not have, or `style.image=glob(…)` that matches nothing.
-    """
-    parser = get_args_parser()
-
-    def refuse(message: str) -> NoReturn:
-        raise UserError(f"fst {application.command}: {message}; fst {application.command} --help lists the options")
-
-    parser.error = refuse  # type: ignore[method-assign]
-    options = parser.parse_intermixed_args(arguments)
-    if options.config_path or options.config_name:
-        refuse("--config-path and --config-name are not for fst; --config-dir adds a folder of your own files")
-    # Hydra's parser needs all overrides side by side, so options and overrides are kept apart here.
-    folder = options.config_dir
-    options.flags = [
-        argument
-        for argument in arguments
-        if argument not in (*options.overrides, folder) and not argument.startswith(("--config-dir", "-cd"))
-    ]
-    options.overrides = [expand_glob(override) for override in options.overrides]
-    for override in options.overrides:
-        refuse_empty(override)
-    if folder is not None:  # as an override, so that configurations composed within a run have it as well
-        if not Path(folder).is_dir():
-            raise UserError(f"--config-dir {show(folder)}: no such folder")
-        options.overrides.append(search_path(folder))
-        if "config_dir" in keys_of(application.schema):
-            options.overrides.append(f"config_dir={quote(Path(folder).resolve())}")
-    return options
 
 
 def show_configuration(application: Application, options: Namespace) -> bool:

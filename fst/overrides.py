@@ -1,14 +1,54 @@
-"""Overrides of a command line, `KEY=VALUE`: made, expanded, and refused where Hydra would misunderstand them."""
+"""The command line of a Hydra application: its overrides, `KEY=VALUE`, are read, expanded, and refused where Hydra would
+misunderstand them. Those of other runs are made here, too."""
 
 import re
+from argparse import Namespace
 from collections.abc import Mapping
 from glob import glob
 from pathlib import Path
+from typing import NoReturn
+
+from hydra._internal.utils import get_args_parser
 
 from fst.errors import UserError
 from fst.files import expand_user
 from fst.resources import resource_folder
-from fst.typed import suggest
+from fst.schemas import Application
+from fst.typed import keys_of, show, suggest
+
+
+def read_arguments(application: Application, arguments: list[str]) -> Namespace:
+    """Hydra's options and overrides, in any order.
+
+    Raises:
+        UserError: an option that Hydra does not have, or `style.image=glob(…)` that matches nothing.
+    """
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError(f"fst {application.command}: {message}; fst {application.command} --help lists the options")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    options = parser.parse_intermixed_args(arguments)
+    if options.config_path or options.config_name:
+        refuse("--config-path and --config-name are not for fst; --config-dir adds a folder of your own files")
+    # Hydra's parser needs all overrides side by side, so options and overrides are kept apart here.
+    folder = options.config_dir
+    options.flags = [
+        argument
+        for argument in arguments
+        if argument not in (*options.overrides, folder) and not argument.startswith(("--config-dir", "-cd"))
+    ]
+    options.overrides = [expand_glob(override) for override in options.overrides]
+    for override in options.overrides:
+        refuse_empty(override)
+    if folder is not None:  # as an override, so that configurations composed within a run have it as well
+        if not Path(folder).is_dir():
+            raise UserError(f"--config-dir {show(folder)}: no such folder")
+        options.overrides.append(search_path(folder))
+        if "config_dir" in keys_of(application.schema):
+            options.overrides.append(f"config_dir={quote(Path(folder).resolve())}")
+    return options
 
 
 def quote(value: object) -> str:

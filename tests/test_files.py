@@ -101,10 +101,13 @@ def test_what_killed_runs_left_goes_after_a_day(tmp_path: Path) -> None:
         killed.touch()
         running = temporary.with_name(temporary.name.replace("a", "running", 1))
         running.touch()
+    folder = tmp_path / ".site.0123.fst-tmp"
+    folder.mkdir()
+    (folder / "page.html").touch()
     foreign = tmp_path / ".hidden.png"
     foreign.touch()
     two_days_ago = time.time() - 2 * 24 * 3600
-    for path in (killed, foreign):
+    for path in (killed, folder, foreign):
         os.utime(path, (two_days_ago, two_days_ago))
     (tmp_path / "other").mkdir()
     write_atomically(tmp_path / "other" / ".." / "other" / "b.png", b"")

@@ -10,7 +10,8 @@ from hydra import compose, initialize_config_dir
 
 from fst.cli import main as fst
 from fst.errors import UserError
-from fst.hydra_app import check_config, config_error, configure, read_arguments
+from fst.hydra_app import check_config, config_error, configure
+from fst.overrides import read_arguments
 from fst.resources import resource_folder
 from fst.schemas import OPTIMIZE, TRAIN
 from fst.study.cells import COMPARE

@@ -6,7 +6,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from fst.errors import RunError, UserError
-from fst.hydra_app import check_config, compose_config, composing, launch, read_arguments, show_configuration
+from fst.hydra_app import check_config, compose_config, composing, launch, show_configuration
+from fst.overrides import read_arguments
 from fst.study.cells import COMPARE, Cell, cell_folder, cells_of, compose_cell, study_folder
 from fst.sweep import Outcome
 

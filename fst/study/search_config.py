@@ -1,6 +1,7 @@
 """The configuration of `fst search`."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -47,6 +48,8 @@ class Search:
 
     @staticmethod
     def rule(config: DictConfig) -> None:
+        if find_spec("optuna") is None:
+            raise UserError("fst search needs optuna: pip install 'fast-style-transfer[search]'")
         usable(config.space, config.loss_network.architecture)
         named_candidates(config)
         photo_files(config)

@@ -12,15 +12,9 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import optuna
 import psutil
 from filelock import FileLock
-
-from fst.errors import UserError
-
-try:
-    import optuna
-except ImportError as error:
-    raise UserError("fst search needs an extra: pip install 'fast-style-transfer[search]'") from error
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend

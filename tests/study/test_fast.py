@@ -16,9 +16,9 @@ from PIL import Image, ImageChops
 import fst
 from fst.commands.compare import _plan, main
 from fst.errors import RunError
-from fst.hydra_app import read_arguments
 from fst.images import read_tensor, to_pil
 from fst.inference.stylizer import Stylizer
+from fst.overrides import read_arguments
 from fst.study.cells import COMPARE
 from fst.style_info import read_info
 

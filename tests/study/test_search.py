@@ -16,7 +16,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fst.cli import main as fst
 from fst.commands.search import main
 from fst.errors import RunError, UserError
-from fst.hydra_app import check_config, composing, read_arguments
+from fst.hydra_app import check_config, composing
+from fst.overrides import read_arguments
 from fst.schemas import TRAIN
 from fst.study import fast
 from fst.study.search import Workbench

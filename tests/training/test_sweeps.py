@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from fst.commands.train import main
 from fst.errors import UserError
-from fst.hydra_app import check_jobs, read_arguments
+from fst.hydra_app import check_jobs
+from fst.overrides import read_arguments
 from fst.schemas import TRAIN
 from fst.style_info import read_info
 from fst.training import train

@@ -1,14 +1,11 @@
 """The folder of an exported site; and what is wrong with it or with the styles, found before torch is loaded."""
 
-import secrets
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from fst.errors import UserError
-from fst.files import write_atomically, write_errors_of
+from fst.files import folder_written_atomically, write_atomically, write_errors_of
 from fst.style_info import find_style, read_builtin_info
 
 SITE = "site.json"  # lists what the site has; written last
@@ -49,7 +46,7 @@ def write_site(site: Mapping[str, bytes], folder: Path, force: bool = False) -> 
         for name, data in sorted(site.items(), key=lambda item: item[0] == SITE):
             write_atomically(folder / name, data)
         return
-    with _new_folder(folder) as temporary, write_errors_of(folder):
+    with folder_written_atomically(folder) as temporary, write_errors_of(folder):
         for name, data in site.items():
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)
             (temporary / name).write_bytes(data)
@@ -65,17 +62,3 @@ def check_site_folder(folder: Path, force: bool) -> None:
         raise UserError(f"{folder} holds other files than a site's; name an empty or a new folder")
     if not force:
         raise UserError(f"{folder} exists; --force overwrites it")
-
-
-@contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
-    """Yields a hidden folder beside `folder`, which takes its place at the end and is removed after an error."""
-    temporary = folder.absolute().with_name(f".{folder.name[:40]}.{secrets.token_hex(4)}.fst-tmp")
-    try:
-        with write_errors_of(folder):
-            temporary.mkdir(parents=True)
-        yield temporary
-        with write_errors_of(folder):
-            temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
