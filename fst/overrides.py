@@ -1,5 +1,5 @@
-"""The command line of a Hydra application: its overrides, `KEY=VALUE`, are read, expanded, and refused where Hydra would
-misunderstand them. Those of other runs are made here, too."""
+"""The command line of a Hydra application: its overrides, `KEY=VALUE`, are read, expanded, and refused where Hydra
+would misunderstand them. Those of other runs are made here, too."""
 
 import re
 from argparse import Namespace

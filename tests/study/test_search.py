@@ -9,7 +9,6 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-import torch
 from hydra import compose
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -108,13 +107,11 @@ def test_a_stopped_search_ends_with_the_same_trials(small: list[str], monkeypatc
     assert found("broken") == found("straight")
 
 
-def run(arguments: list[str]) -> None:
-    torch.set_num_threads(1)  # a forked process cannot use the threads of its parent
-    main(arguments)
-
-
 def start(arguments: list[str]) -> BaseProcess:
-    process = multiprocessing.get_context("fork").Process(target=run, args=(arguments,))
+    """`fst search` in a process of its own, without what this one has done: a fork of it could not use autograd."""
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["fst.study.search", __name__])
+    process = server.Process(target=main, args=(arguments,))
     process.start()
     return process
 
