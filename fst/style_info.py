@@ -91,7 +91,7 @@ class StyleInfo:
         name: of the style, as after `-s`; it can be a file's, see `check_name`.
         architecture: of the transform network, see `build_transform_network`; or the import path of a user's own
             class, as plain text: nothing imports it.
-        arguments: of the architecture.
+        arguments: of the architecture: plain values.
         layers: `{"content": {layer: weight}, "style": {layer: weight}}`; empty if not known, as is `loss`.
         loss: convention, reduction and term weights.
         loss_network: architecture and weights (a file's name, never its folder).
@@ -107,7 +107,7 @@ class StyleInfo:
 
     name: str
     architecture: str
-    arguments: Mapping[str, int | _Number | bool | str]
+    arguments: Mapping[str, Any]
     layers: Layers = field(default_factory=dict)  # type: ignore[assignment]
     loss: Loss = field(default_factory=dict)  # type: ignore[assignment]
     loss_network: Mapping[str, str] = field(default_factory=dict)

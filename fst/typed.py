@@ -88,7 +88,8 @@ def check(config: DictConfig, schema: Any, path: str = "", unused: frozenset[str
         whose = f" of {config._target_}"
     for name in map(str, config):
         if name not in known and None not in known:
-            raise UserError(f"{path}{name}={show(_raw(config, name))}: {unknown_key(name, known, whose)}")
+            without = f"; ~{path}{name} leaves it out" if whose else ""
+            raise UserError(f"{path}{name}={show(_raw(config, name))}: {unknown_key(name, known, whose)}{without}")
     for name, key in keys.items():
         if f"{path}{name}" not in unused and not (key.optional and name not in config):
             _check_key(config, name, key.hint, f"{path}{name}", unused)
@@ -169,7 +170,8 @@ def _test(test: Check, value: str, path: str) -> None:
         start = f"{path}={show(value)}: "
         raise UserError(start + str(error).removeprefix(start).removeprefix(f"{value}: ")) from error
     except Exception as error:  # from a library
-        raise UserError(f"{path}={show(value)}: it can be {test.expected}") from error
+        reason = show(f"{type(error).__name__}: {error}", 150)
+        raise UserError(f"{path}={show(value)}: it can be {test.expected} ({reason})") from error
 
 
 def _pick(config: DictConfig, schema: Any, path: str) -> Any:

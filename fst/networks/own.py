@@ -1,7 +1,7 @@
 """A transform network of the user's own class."""
 
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -35,7 +35,7 @@ class OwnNetwork(TransformNetwork):
         return 0, 0, 0, 0
 
 
-def build_own_network(make: Callable[..., nn.Module], name: str, **arguments: Any) -> OwnNetwork:
+def build_own_network(make: Callable[..., nn.Module], name: str, arguments: Mapping[str, Any]) -> OwnNetwork:
     """Call a user's class.
 
     Raises:

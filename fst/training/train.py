@@ -1,9 +1,11 @@
 """Training: from a configuration to a style file."""
 
 import functools
+import io
 import logging
 import math
 import os
+import pickle
 import signal
 import warnings
 from collections.abc import Iterator, Mapping
@@ -82,6 +84,8 @@ def train(config: DictConfig, folder: Path) -> Trained:
             if resume is None and _validates(data):
                 trainer.validate(module, data, verbose=False)  # the curves begin before the first step
             _fit(trainer, module, data, resume, foreign=RECORD not in state)
+            if trainer.global_step == done < trainer.max_steps and not trainer.should_stop:
+                raise UserError("data: there is no batch to train on; it can have fewer pictures than data.batch_size")
             if done < trainer.max_steps:
                 graceful_stop.save(trainer)  # the run can be resumed after its last step
             _write_style(path, config, module, record, {})  # before anything else can fail
@@ -164,7 +168,7 @@ def _build_network(model: DictConfig) -> TransformNetwork:
     if "_target_" not in arguments:
         return build_transform_network(**arguments)
     name = arguments.pop("_target_")
-    return build_own_network(get_class(name), name, **arguments)
+    return build_own_network(get_class(name), name, arguments)
 
 
 def _build_trainer(config: DictConfig, folder: Path, style_image: Tensor, data: pl.LightningDataModule) -> pl.Trainer:
@@ -222,6 +226,12 @@ def _own_callbacks(config: DictConfig) -> list[pl.Callback]:
     for name, callback in callbacks.items():
         if not isinstance(callback, pl.Callback):
             raise UserError(f"callbacks.{name!s}: a {type(callback).__name__}; it can be a pytorch_lightning.Callback")
+        torch.save(callback.state_dict(), state := io.BytesIO())
+        state.seek(0)
+        try:
+            torch.load(state, weights_only=True)  # as a run is resumed
+        except pickle.UnpicklingError as error:
+            raise UserError(f"callbacks.{name!s}: state_dict() can hold tensors and plain values only") from error
     return list(callbacks.values())
 
 

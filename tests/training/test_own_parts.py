@@ -85,7 +85,10 @@ def test_a_network_of_ones_own_starts_from_a_trained_one(small: list[str], photo
 def test_a_network_of_ones_own_is_checked_before_the_training(small: list[str], photos: Path) -> None:
     for choices, named in {
         ("model=custom",): "model._target_=null: it can be an importable class",
-        ("model=custom", "model._target_=nowhere.Net"): "model._target_=nowhere.Net: it can be an importable class",
+        (
+            "model=custom",
+            "model._target_=nowhere.Net",
+        ): "model._target_=nowhere.Net: it can be an importable class (ModuleNotFoundError: ",
         (*OWN_NETWORK, "+model.depth=3"): "model.depth=3: no such key of tests.example.network.Tint",
     }.items():
         outcome = run(["train", *small, *folder(photos), *choices])
@@ -155,3 +158,63 @@ def test_a_loss_term_of_ones_own(small: list[str], photos: Path) -> None:
         outcome = run([*command, *choices])
         assert outcome.status == 2, outcome.err
         assert named in outcome.err
+
+
+class Odd(torch.nn.Module):
+    """Tied weights, an index, and arguments that are no single numbers."""
+
+    def __init__(self, order: list[int], name: str | None) -> None:
+        super().__init__()
+        self.first = self.again = torch.nn.Conv2d(3, 3, 1)
+        self.register_buffer("order", torch.tensor(order))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.again(self.first(images))[:, self.order]
+
+
+def test_tied_weights_an_index_and_lists_are_stored(small: list[str], photos: Path) -> None:
+    own = ["model=custom", f"model._target_={__name__}.Odd", "+model.order=[2,0,1]", "+model.name=null"]
+    command = ["train", *small, *folder(photos), *own]
+    assert main(command) == 0
+    (path,) = Path("outputs/mine").glob("*/mine.safetensors")
+    assert dict(read_info(path).arguments) == {"order": [2, 0, 1], "name": None}
+    network = load_style(path, Odd)[0]
+    assert network.state_dict()["layers.0.order"].dtype == torch.int64
+    assert network(torch.rand(1, 3, 20, 30)).shape == (1, 3, 20, 30)
+    assert main([*command, "name=more", "init_from=mine"]) == 0
+
+
+class Few(pl.LightningDataModule):
+    """Fewer photos than a batch."""
+
+    def __init__(self, batch_size: int) -> None:
+        super().__init__()
+        self.batch_size = batch_size
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader([torch.zeros(32, 32, 3, dtype=torch.uint8)] * 3, self.batch_size, drop_last=True)
+
+
+def test_photos_without_a_batch_make_no_style(small: list[str]) -> None:
+    own = ["data=custom", f"data._target_={__name__}.Few", "model.width=4", "model.blocks=1"]
+    outcome = run(["train", *small, *own, "data.batch_size=4"])
+    assert outcome.status == 2
+    assert "data: there is no batch to train on" in outcome.err
+    assert not list(Path("outputs").rglob("*.safetensors"))
+    outcome = run(["train", *small, *own, "data.batch_size=2", "experiment=small"])
+    assert "data.size=192: no such key of" in outcome.err
+    assert "~data.size leaves it out" in outcome.err
+    assert main(["train", *small, *own, "data.batch_size=2", "experiment=small", "~data.size", "init_from=null"]) == 0
+
+
+class Keeper(pl.Callback):
+    """Its state cannot be read without running code."""
+
+    def state_dict(self) -> dict[str, Path]:
+        return {"folder": Path("here")}
+
+
+def test_a_callback_whose_state_cannot_be_resumed_is_refused(small: list[str], photos: Path) -> None:
+    outcome = run(["train", *small, *folder(photos), f"+callbacks.keeper._target_={__name__}.Keeper"])
+    assert outcome.status == 2
+    assert "callbacks.keeper: state_dict() can hold tensors and plain values only" in outcome.err
