@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fst.errors import RunError, UserError
-from fst.files import fill, write_errors_of, written_atomically
+from fst.files import expand_user, fill, write_errors_of, written_atomically
 
 log = logging.getLogger(__name__)
 
@@ -170,6 +170,14 @@ def _shown(settings: Mapping[str, Any], key: str) -> str:
 def fingerprint(path: Path) -> str:
     """A file's name and a hash of its content, which represent the file among the settings."""
     return f"{path.name} ({hashlib.sha256(path.read_bytes()).hexdigest()[:8]})"
+
+
+def folder_fingerprint(folder: str, paths: list[Path]) -> str:
+    """The number of pictures and a hash of their names and sizes; it stays the same when the folder is moved."""
+    root, digest = expand_user(folder), hashlib.sha256()
+    for path in paths:
+        digest.update(f"{path.relative_to(root).as_posix()}\n{path.stat().st_size}\n".encode(errors="surrogateescape"))
+    return f"{len(paths)} pictures ({digest.hexdigest()[:8]})"
 
 
 def run_folder(name: str, ckpt_path: str | None) -> Path:

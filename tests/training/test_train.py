@@ -330,6 +330,10 @@ def test_ones_own_layer_set_is_one_file(small: list[str]) -> None:
     assert {name for name in info.scores if "/" in name} == {"content/relu1_1", "style/conv1_2", "style/relu2_1"}
 
 
+def weights_of(style: Path) -> Tensor:
+    return torch.cat([tensor.flatten() for tensor in load_file(style).values()])
+
+
 def test_the_temporal_term_is_trained_and_depends_on_the_seed_alone(small: list[str]) -> None:
     for name in ("one", "same"):
         main([*small, f"name={name}", "loss.weights.temporal=500"])
@@ -337,6 +341,8 @@ def test_the_temporal_term_is_trained_and_depends_on_the_seed_alone(small: list[
     assert one[1].scores["temporal"] > 0
     assert one[1].scores == same[1].scores
     assert one[1].loss["weights"]["temporal"] == 500
+    main([*small, "name=without"])
+    assert not torch.equal(weights_of(style_files()[2]), weights_of(style_files()[0]))
 
 
 def test_the_last_checkpoint_is_written_after_the_network_has_left_the_gpu(

@@ -1,8 +1,8 @@
 """Training photos from a folder of pictures, in an endless order that can be resumed at any step."""
 
-import hashlib
 import logging
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -10,8 +10,8 @@ from PIL.Image import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from fst.checkpoints import folder_fingerprint
 from fst.errors import UserError
-from fst.files import expand_user
 from fst.pictures import ImageError, flatten_alpha, read_image, require_images
 from fst.training.data.crops import CropDataModule, random_crop
 
@@ -85,7 +85,9 @@ class PhotoDataModule(CropDataModule):
         paths = require_images(root, "data.root=")
         if val_root is None:
             held_out = max(1, min(val_count, len(paths) // 10))
-            val_paths = paths[:: max(1, len(paths) // held_out)][:held_out]
+            step = max(1, len(paths) // held_out)
+            val_paths = [_first_readable(paths[start : start + step], size) for start in range(0, len(paths), step)]
+            val_paths = val_paths[:held_out]
             held_paths = set(val_paths)
             paths = [path for path in paths if path not in held_paths] or paths
         else:
@@ -106,12 +108,21 @@ class PhotoDataModule(CropDataModule):
 
     def fingerprints(self) -> dict[str, str]:
         root, val_root = self._roots
-        found = {"root": fingerprint(root, self.photos.paths)}
-        return found if val_root is None else found | {"val_root": fingerprint(val_root, self._val_paths)}
+        found = {"root": folder_fingerprint(root, self.photos.paths)}
+        return found if val_root is None else found | {"val_root": folder_fingerprint(val_root, self._val_paths)}
 
     def report_unreadable(self) -> None:
         if count := int(self.photos.unreadable.sum()):
             log.warning("%d of %d pictures could not be read and were left out", count, len(self.photos.paths))
+
+
+def _first_readable(paths: list[Path], size: int) -> Path:
+    """The first of some pictures that can be read; the first of all if none can."""
+    for path in paths:
+        with suppress(ImageError):
+            read_image(path, at_least=size)
+            return path
+    return paths[0]
 
 
 def read_all(paths: Iterable[Path], size: int) -> Iterator[Image]:
@@ -121,11 +132,3 @@ def read_all(paths: Iterable[Path], size: int) -> Iterator[Image]:
             yield flatten_alpha(read_image(path, at_least=size))
         except ImageError as error:
             log.warning("left out of validation: %s", error)
-
-
-def fingerprint(folder: str, paths: list[Path]) -> str:
-    """The number of pictures and a hash of their names and sizes; it stays the same when the folder is moved."""
-    root, digest = expand_user(folder), hashlib.sha256()
-    for path in paths:
-        digest.update(f"{path.relative_to(root).as_posix()}\n{path.stat().st_size}\n".encode(errors="surrogateescape"))
-    return f"{len(paths)} pictures ({digest.hexdigest()[:8]})"

@@ -60,7 +60,8 @@ class ShardStream(IterableDataset[Tensor]):
         while True:
             self._drawn += 1
             if self._drawn > 10 * len(self.urls):
-                raise UserError("no shard has a picture that can be read (data.urls)")
+                left = ", and is not held out for validation (data.val_root, or a smaller data.val_count)"
+                raise UserError(f"no shard has a picture that can be read{left if self.held_out else ''} (data.urls)")
             yield {"url": rng.choice(self.urls)}
 
 
@@ -102,7 +103,7 @@ class ShardDataModule(CropDataModule):
     Args:
         urls: the shards, with braces: `photos-{0000..0099}.tar`, `https://…`, or S3 through `pipe:`.
         seed: decides the order and the crops.
-        val_root: folder of validation pictures; `None` holds out the first pictures of the first shard.
+        val_root: folder of validation pictures; `None` holds out the first pictures that can be read.
         crops: the arguments of `CropDataModule`.
 
     Raises:
@@ -123,7 +124,7 @@ class ShardDataModule(CropDataModule):
         if self.val_root is not None:
             yield from read_all(require_images(self.val_root, "data.val_root="), self.size)
             return
-        for url, name, data in _pictures(iter([{"url": self.urls[0]}])):
+        for url, name, data in _pictures({"url": url} for url in self.urls):
             if (image := _decode(url, name, data, self.size)) is not None:
                 self._held_out.add((url, name))
                 yield image

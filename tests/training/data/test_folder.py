@@ -33,6 +33,16 @@ def test_batches_are_uint8_crops(photos: Path) -> None:
     assert sum(len(batch) for batch in data.val_dataloader()) == 1  # at most a tenth of the photos is held out
 
 
+def test_a_damaged_picture_is_not_held_out(photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shutil.copytree(photos, tmp_path / "photos")
+    (tmp_path / "photos/00.jpg").write_text("damaged")  # the one that would be
+    data = PhotoDataModule(str(tmp_path / "photos"), size=32, workers=0)
+    with caplog.at_level(logging.WARNING):
+        batches(data, 20)
+    assert len(list(data.val_dataloader())) == 1
+    assert caplog.text.count("00.jpg") == 1
+
+
 def test_workers_change_nothing_and_seeds_everything(photos: Path) -> None:
     def stream(workers: int, seed: int) -> torch.Tensor:
         return torch.stack(batches(PhotoDataModule(str(photos), 32, 2, seed=seed, workers=workers), 4))

@@ -1,3 +1,4 @@
+import itertools
 import logging
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from fst.errors import UserError
 
 pytest.importorskip("webdataset")
 
+from fst.training.data import shards
 from fst.training.data.shards import ShardDataModule
 
 ROOT = Path(__file__).parents[3]
@@ -62,30 +64,45 @@ def test_the_stream_is_the_seeds_and_each_processs_own(urls: str) -> None:
         assert not torch.equal(first, other)
 
 
-def test_validation_pictures_are_never_trained_on(urls: str) -> None:
+def test_validation_pictures_are_never_trained_on(urls: str, monkeypatch: pytest.MonkeyPatch) -> None:
     data = ShardDataModule(urls, size=32, workers=0, val_count=4)
     data.setup("fit")
     stream = data.train_dataloader().dataset
     names = {(url, name) for url in data.urls for name in (f"{number:06d}.jpg" for number in range(6))}
     assert len(stream.held_out) == 4
     assert stream.held_out < names
-    assert not any(stream._is_free((*picture, b"")) for picture in stream.held_out)
-    assert all(stream._is_free((*picture, b"")) for picture in names - stream.held_out)
+    decode, drawn = shards._decode, set()
+
+    def note(url: str, name: str, *options: object) -> object:
+        drawn.add((url, name))
+        return decode(url, name, *options)
+
+    monkeypatch.setattr(shards, "_decode", note)
+    for _ in itertools.islice(stream, 200):
+        pass
+    assert drawn == names - stream.held_out
 
 
 def test_damaged_shards_and_pictures_never_end_a_run(
     urls: str, tmp_path: Path, photos: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     pack(photos, tmp_path)
-    _, cut = sorted(tmp_path.glob("*.tar"))
-    cut.write_bytes(cut.read_bytes()[:1500])
-    data = ShardDataModule(
-        f"{tmp_path}/{{photos-000000.tar,photos-000001.tar,missing.tar}}", size=32, workers=0, val_root=str(photos)
-    )
-    with caplog.at_level(logging.WARNING):
-        assert len(batches(data, 20)) == 20
+    cut, _ = sorted(tmp_path.glob("*.tar"))
+    cut.write_bytes(cut.read_bytes()[:700])
+    urls = f"{tmp_path}/{{photos-000000.tar,missing.tar,photos-000001.tar}}"
+    for options in {"val_root": str(photos)}, {"val_count": 2}:
+        data = ShardDataModule(urls, size=32, workers=0, **options)
+        with caplog.at_level(logging.WARNING):
+            assert len(batches(data, 20)) == 20
     assert "missing.tar" in caplog.text
-    assert "photos-000001.tar" in caplog.text
+    assert "photos-000000.tar" in caplog.text
+
+
+def test_pictures_that_are_all_held_out_are_one_clear_line(urls: str) -> None:
+    data = ShardDataModule(urls, size=32, workers=0, val_count=12)
+    data.setup("fit")
+    with pytest.raises(UserError, match=r"and is not held out for validation \(data.val_root, or a smaller"):
+        data.train_dataloader()
 
 
 def test_hopeless_shards_are_one_clear_line(tmp_path: Path, photos: Path) -> None:
