@@ -1,5 +1,6 @@
 """The cells of a study: their definition, the configuration of each, and where its results lie."""
 
+import functools
 import hashlib
 import re
 from dataclasses import dataclass
@@ -13,10 +14,13 @@ from msgspec import Meta
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from fst.checkpoints import fingerprint, folder_fingerprint
 from fst.errors import UserError
+from fst.files import expand_user
 from fst.hydra_app import check_config, config_error
 from fst.overrides import device_overrides, overrides_of, search_path
-from fst.pictures import LEAST_SIDE
+from fst.pictures import LEAST_SIDE, require_images
+from fst.resources import find_style_image
 from fst.schemas import OPTIMIZE, TRAIN, Application, StyleImage
 from fst.study.claims import CLAIMS
 from fst.style_info import Reduction
@@ -179,6 +183,7 @@ def fast_overrides(config: DictConfig, cell: Cell, network: DictConfig) -> list[
         "layers": cell.layers,
         "loss_network": network.architecture,
         "loss_network.weights": network.weights,
+        "loss_network.pooling": network.pooling,
         "loss.weights.style": cell.style_weight,
         "loss.reduction": cell.reduction,
         "style.image": config.style.image,
@@ -193,25 +198,47 @@ def fast_overrides(config: DictConfig, cell: Cell, network: DictConfig) -> list[
 
 
 def cell_folder(config: DictConfig, cell: Cell, slow: DictConfig, training: DictConfig | None) -> Path:
-    """The folder of a cell's picture and numbers. Its name depends on the whole configuration, so that results of
-    another one are not taken for this one's."""
-    return _place(config, "cells", cell, slow, OmegaConf.create() if training is None else training)
+    """The folder of a cell's picture and numbers. Its name depends on the whole configuration, the files that it names
+    and the judge, so that results of others are not taken for this one's."""
+    judge = [config.judge, _known(config.weights.get(config.judge)), cell.gradients]
+    files = [_known(name) for name in (config.content, cell.init)]
+    return _place(config, "cells", cell, judge, files, *_content(config, slow), *_content(config, training))
 
 
 def style_folder(config: DictConfig, cell: Cell, training: DictConfig) -> Path:
     """The folder in which a fast cell's network is trained; the same for all content images."""
-    return _place(config, "styles", cell, training)
+    return _place(config, "styles", cell, *_content(config, training))
 
 
 def study_folder(config: DictConfig) -> Path:
     return Path("outputs", "compare", config.name)
 
 
-def _place(config: DictConfig, kind: str, cell: Cell, *configs: DictConfig) -> Path:
-    texts = [OmegaConf.to_yaml(part, resolve=False) for part in configs]
-    judge = "" if config.judge == "vgg19" else config.judge  # the errors are kept there
-    digest = hashlib.sha256("".join([*texts, judge]).encode())
+def _place(config: DictConfig, kind: str, cell: Cell, *decisive: object) -> Path:
+    digest = hashlib.sha256(repr(decisive).encode())
     return study_folder(config) / kind / f"{re.sub(r'[^a-zA-Z0-9.-]+', '_', cell.name)}-{digest.hexdigest()[:8]}"
+
+
+def _content(config: DictConfig, composed: DictConfig | None) -> list[str]:
+    """The text of a configuration, and what its files hold."""
+    if composed is None:
+        return []
+    photos = _known(config.photos) if "data" in composed else ""
+    files = [_known(composed.loss_network.weights), _known(find_style_image(composed.style.image)), photos]
+    return [OmegaConf.to_yaml(composed, resolve=False), *files]
+
+
+def _known(name: str | Path | None) -> str:
+    """The fingerprint of a file, or of a folder of pictures; "" if it is neither."""
+    path = expand_user(name or "")
+    if name and path.is_dir():
+        return folder_fingerprint(str(path), require_images(path, "photos="))
+    return _of_file(path, path.stat().st_mtime_ns) if path.is_file() else ""
+
+
+@functools.cache  # the cells share them
+def _of_file(path: Path, _: int) -> str:
+    return fingerprint(path)
 
 
 def _search(config: DictConfig) -> list[str]:

@@ -131,5 +131,5 @@ def gradient_difference(config: DictConfig, picture: torch.Tensor) -> float:
 def read_result(cell: Cell, folder: Path) -> dict[str, Any]:
     """The result of a cell: its numbers, or `failed` with the reason. `folder` is the cell's."""
     path = next((folder / name for name in ("cell.json", "failed.json") if (folder / name).exists()), None)
-    document = json.loads(path.read_text()) if path else {"cell": dataclasses.asdict(cell), "failed": "not done"}
-    return document | {"folder": str(folder)}
+    document = json.loads(path.read_text()) if path else {"failed": "not done"}
+    return document | {"cell": dataclasses.asdict(cell), "folder": str(folder)}

@@ -34,12 +34,17 @@ def train(overrides: Sequence[str], folder: Path, log: Path | None = None) -> Pa
         RunError: it failed; with the last line of its log.
         KeyboardInterrupt: stopped by a signal, after its checkpoint was written.
     """
-    if not (styles := sorted(folder.glob("*.safetensors"))):
+    if not (styles := _finished(folder)):
         checkpoint = checkpoint_of(folder)
         resume = [f"ckpt_path={quote(checkpoint)}"] if checkpoint else []
         _launch(["train", *overrides, f"hydra.run.dir={quote(folder)}", *resume], log)
-        styles = sorted(folder.glob("*.safetensors"))
+        styles = _finished(folder)
     return styles[0]
+
+
+def _finished(folder: Path) -> list[Path]:
+    """The style files of a folder, without hidden ones, which are being written."""
+    return sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("."))
 
 
 def _launch(arguments: Sequence[str], log: Path | None) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from fst.perceptual import PerceptualLoss
 from fst.resources import resource_folder
 from fst.study import compare
 from fst.study.report import colour
+from tests.conftest import make_picture
 
 ROOT = "outputs/compare"
 STUDIES = sorted(path.stem for path in (resource_folder("conf") / "study").glob("*.yaml"))
@@ -140,6 +142,24 @@ def test_a_finished_cell_is_not_done_again_and_a_failed_one_spoils_no_other(
     assert done == ["johnson", "gatys", "gatys"]
     main([*command, "steps=3"])
     assert done[3:] == ["johnson", "gatys"], "another budget is another result"
+
+
+def test_what_decides_a_result_decides_whether_it_is_done(
+    small: list[str], painting: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(painting, "painting.png")
+    optimize, done = compare.optimize, []
+    monkeypatch.setattr(compare, "optimize", lambda *given: done.append(1) or optimize(*given))
+    command = [*small, "style.image=painting.png"]
+    main(["study.cells=[{name: a, role: x, layers: deep}]", *command])
+    main(["study.cells=[{name: a, role: y, layers: deep}]", *command])
+    assert numbers("recipes")["cells"][0]["cell"]["role"] == "y"
+    assert len(done) == 1
+    main(["study.cells=[{name: a, layers: deep, gradients: true}]", *command])
+    assert "gradient_difference" in numbers("recipes")["cells"][0]
+    make_picture(70, 50, seed=5).save("painting.png")
+    main(["study.cells=[{name: a, layers: deep, gradients: true}]", *command])
+    assert len(done) == 3
 
 
 def test_an_interrupted_study_goes_on_where_it_was(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

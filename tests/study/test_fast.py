@@ -16,10 +16,12 @@ from PIL import Image, ImageChops
 import fst
 from fst.commands.compare import _plan, main
 from fst.errors import RunError
+from fst.hydra_app import compose_config, composing
 from fst.images import read_tensor, to_pil
 from fst.inference.stylizer import Stylizer
 from fst.overrides import read_arguments
-from fst.study.cells import COMPARE
+from fst.study import fast
+from fst.study.cells import COMPARE, cells_of, compose_cell
 from fst.style_info import read_info
 
 STUDY = Path("outputs/compare/fast_sets")
@@ -64,6 +66,32 @@ def test_a_network_is_trained_once_with_the_loss_of_its_slow_peer(small: list[st
     main([f"study.cells=[{SLOW}, {FAST}]", *small, f"content={photos / 'nested/01.jpg'}"])
     assert style().stat().st_mtime_ns == written, "another photo needs no other network"
     assert cells()[1]["terms"] != fast["terms"]
+
+
+def test_it_trains_with_the_pooling_of_its_slow_peer(small: list[str]) -> None:
+    Path("mine/loss_network").mkdir(parents=True)
+    Path("mine/layers").mkdir()
+    Path("mine/loss_network/soft.yaml").write_text("architecture: vgg19\nweights: random\npooling: average\n")
+    Path("mine/layers/own.yaml").write_text(
+        "defaults: [override /loss_network@_global_.loss_network: soft]\ncontent: {relu1_2: 1}\nstyle: {relu2_2: 1}\n"
+    )
+    options = read_arguments(
+        COMPARE, ["--config-dir=mine", "study.cells=[{name: a, layers: own, method: fast}]", *small]
+    )
+    with composing(COMPARE):
+        config = compose_config(COMPARE, options.overrides)
+        slow, training = compose_cell(config, cells_of(config)[0])
+    assert training is not None
+    assert slow.loss_network == training.loss_network
+    assert slow.loss_network.pooling == "average"
+
+
+def test_a_style_that_is_being_written_is_not_taken_for_a_finished_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".a.0123.fst-tmp.safetensors").touch()
+    monkeypatch.setattr(fast, "_launch", lambda *_: (tmp_path / "a.safetensors").touch())
+    assert fast.train([], tmp_path).name == "a.safetensors"
 
 
 def test_every_network_of_the_study_has_a_slow_peer(photos: Path) -> None:
