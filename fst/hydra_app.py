@@ -297,7 +297,7 @@ def config_error(application: Application, error: Exception) -> UserError:
     if isinstance(error, OverrideParseException):
         return UserError(
             f"{show(error.override)}: not understood; it can be KEY=VALUE, with quotes around a VALUE of commas, "
-            "brackets or spaces: style.image=\"'a, b.jpg'\""
+            "brackets, spaces or other signs: style.image=\"'a, b.jpg'\""
         )
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, choice = error.missing_cfg_file.rpartition("/")

@@ -39,7 +39,7 @@ def read_arguments(application: Application, arguments: list[str]) -> Namespace:
         for argument in arguments
         if argument not in (*options.overrides, folder) and not argument.startswith(("--config-dir", "-cd"))
     ]
-    options.overrides = [expand_glob(override) for override in options.overrides]
+    options.overrides = [quote_value(expand_glob(override)) for override in options.overrides]
     for override in options.overrides:
         refuse_empty(override)
     if folder is not None:  # as an override, so that configurations composed within a run have it as well
@@ -95,6 +95,17 @@ def _is_no_name(value: str) -> bool:
     except ValueError:
         return value in ("", "null", "true", "false")
     return True
+
+
+def quote_value(override: str) -> str:
+    """The override, its value in quotes where that has characters that Hydra's grammar lacks, as in `~/Gemälde.jpg`.
+
+    >>> quote_value("style.image=~/Gemälde.jpg"), quote_value("style.image=a.jpg,b.jpg")
+    ("style.image='~/Gemälde.jpg'", 'style.image=a.jpg,b.jpg')
+    """
+    key, _, value = override.partition("=")
+    odd = re.search(r"[=~]|[^\x00-\x7f]", value) and not re.search(r"""[,()\[\]{}'"\\]""", value)
+    return f"{key}={quote(value)}" if odd else override
 
 
 def expand_glob(argument: str) -> str:

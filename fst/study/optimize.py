@@ -71,9 +71,11 @@ def optimize(config: DictConfig, folder: Path) -> Path:
                 bar.set_postfix({name: f"{step.terms[name]:.4g}" for name in ("loss", "content", "style")})
                 for each in curves:
                     each.log_metrics(step.terms, len(curve))
-                if len(curve) % config.every == 0 or request.signal:
+                last = level == config.levels - 1 and run.iteration == config.steps
+                if len(curve) % config.every == 0 or last or request.signal:
                     progress = {"level": level, "curve": curve, "run": run.state_dict(), "settings": settings}
                     save_checkpoint(folder / FOLDER / LAST, progress)
+                if len(curve) % config.every == 0 or request.signal:
                     _write_picture(folder / "samples" / f"{len(curve):05}.png", step.picture, curves, len(curve))
                 if request.signal:
                     raise Interrupted(request.signal, len(curve))

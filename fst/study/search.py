@@ -15,7 +15,7 @@ from PIL.Image import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from fst.checkpoints import fingerprint, flat_settings
+from fst.checkpoints import fingerprint, flat_settings, folder_fingerprint
 from fst.errors import RunError, find_cause
 from fst.files import write_atomically
 from fst.hardware import fast_dtype, keep_large_blocks, pick_device
@@ -37,7 +37,6 @@ from fst.study.search_report import Result, photos_file, picture_file, write_rep
 from fst.study.space import Candidate, describe, layer_set, named_candidates, usable
 from fst.study.trials import Trials
 from fst.training.data.crops import centre_crop
-from fst.training.data.folder import fingerprint as photos_fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -212,6 +211,6 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     files = {"style.image": find_style_image(config.style.image)}
     files |= {f"{key}.weights": Path(config[key].weights) for key in ("loss_network", "judge")}
     known = {key: fingerprint(path) for key, path in files.items() if path.is_file()}
-    known["photos"] = photos_fingerprint(config.photos, photo_files(config))
+    known["photos"] = folder_fingerprint(config.photos, photo_files(config))
     seeded = config.method == "fast"  # networks start from random weights, the slow method from the photos
     return flat_settings(plain, tuple(key for key in _MAY_DIFFER if not (seeded and key == "seed"))) | known

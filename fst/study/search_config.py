@@ -50,6 +50,8 @@ class Search:
     def rule(config: DictConfig) -> None:
         if find_spec("optuna") is None:
             raise UserError("fst search needs optuna: pip install 'fast-style-transfer[search]'")
+        if not config.loss.weights.style:
+            raise UserError("loss.weights.style=0: it can be a number above 0, the style weight of the named sets")
         usable(config.space, config.loss_network.architecture)
         named_candidates(config)
         photo_files(config)

@@ -1,6 +1,7 @@
 """The report of a search: a page, the numbers as JSON, the same for TensorBoard, and the recommended layer sets."""
 
 import json
+import re
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
@@ -92,7 +93,8 @@ def train_command(config: DictConfig, candidate: Candidate, name: str, folder: P
     values |= {f"loss.{key}": value for key, value in given.items() if value != OmegaConf.select(usual, key)}
     if network.pooling != "max":
         values["loss_network.pooling"] = network.pooling
-    shown = [f"{key}={quote(value) if ' ' in str(value) else value}" for key, value in values.items()]
+    plain = re.compile(r"[A-Za-z0-9_./-]+")
+    shown = [f"{key}={value if plain.fullmatch(str(value)) else quote(value)}" for key, value in values.items()]
     return shlex.join(["fst", "train", "--config-dir", str(folder), *shown])
 
 

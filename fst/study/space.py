@@ -17,8 +17,8 @@ from fst.errors import UserError
 from fst.hydra_app import config_error
 from fst.networks.vgg_layers import LOSS_NETWORKS, layer_table, refuse_unknown_layers
 from fst.overrides import search_path
-from fst.schemas import Application
-from fst.typed import show
+from fst.schemas import Application, Layers
+from fst.typed import check, show
 from fst.values import Text, Weight
 
 Params = dict[str, int]  # for each choice, the number of the value that is chosen
@@ -131,6 +131,10 @@ def _layers_of(name: str, config_dir: str | None) -> dict[str, dict[str, float]]
         layers = compose("optimize", [f"layers={name}", "logger=none", *search]).layers
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"first: {config_error(_LAYERS, error)}") from error
+    try:
+        check(layers, Layers, "layers.")
+    except UserError as error:
+        raise UserError(f"first: {show(name)}: {error}") from error
     return msgspec.convert({term: {**layers[term]} for term in ("content", "style")}, dict[str, dict[str, float]])
 
 

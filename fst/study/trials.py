@@ -80,7 +80,8 @@ class Trials:
                 refuse_changes(path, before, settings, "name=OTHER starts another search", "")
             else:
                 self._study.set_user_attr("settings", dict(settings))
-            known = {trial.user_attrs.get("name") for trial in self._study.get_trials(deepcopy=False)}
+            trials = [trial for trial in self._study.get_trials(deepcopy=False) if not _is_rejected(trial)]
+            known = {trial.user_attrs.get("name") for trial in trials}
             for name, candidate in self._first.items():
                 if name not in known:
                     self._study.enqueue_trial(dict(params_of(space, candidate)), user_attrs={"name": name})
@@ -95,7 +96,7 @@ class Trials:
                         return None
                     trial = self._study.ask()
                 candidate = self._candidate(trial)
-                if candidate.style and not self._is_known(candidate, trial.number):
+                if candidate and candidate.style and not self._is_known(candidate, trial.number):
                     trial.set_user_attr("candidate", asdict(candidate))
                     trial.set_user_attr("worker", self._worker)
                     self._running = trial
@@ -150,10 +151,15 @@ class Trials:
             warnings.simplefilter("ignore", UserWarning)  # that low values are what counts: they are
             return {name: importance(place) for place, name in enumerate(OBJECTIVES)}
 
-    def _candidate(self, trial: Trial) -> Candidate:
-        """What a trial tries. Where the choices leave little room, the sampler returns to what was tried before: after
-        the first such draw one choice is drawn at random, after the second two, and so on."""
+    def _candidate(self, trial: Trial) -> Candidate | None:
+        """What a trial tries; `None` for a named set that the search goes on without.
+
+        Where the choices leave little room, the sampler returns to what was tried before: after the first such draw
+        one choice is drawn at random, after the second two, and so on.
+        """
         name = trial.user_attrs.get("name", "")
+        if name and name not in self._first:
+            return None
         if name and not params_of(self._space, self._first[name]):
             return self._first[name]
         seed = hash((self._seed, trial.number)) % 2**32
@@ -172,7 +178,7 @@ class Trials:
     def _rejected_draws(self, number: int) -> int:
         """How many trials just before this one were rejected."""
         trials = self._study.get_trials(deepcopy=False)[:number]
-        return next((n for n, t in enumerate(reversed(trials)) if "candidate" in t.user_attrs), len(trials))
+        return next((n for n, t in enumerate(reversed(trials)) if not _is_rejected(t)), len(trials))
 
     def _is_known(self, candidate: Candidate, number: int) -> bool:
         others = (tried for tried in self.all() if tried.number != number)
@@ -205,6 +211,10 @@ def _distributions(space: Mapping[str, Sequence[Any]]) -> dict[str, BaseDistribu
     ordered = dict.fromkeys(space["style"], space["weights"])
     ordered |= {key: space[key] for key in ("style_weight", "style_scale")}
     return {"content": content} | {key: IntDistribution(0, len(values) - 1) for key, values in ordered.items()}
+
+
+def _is_rejected(trial: FrozenTrial) -> bool:
+    return trial.state.is_finished() and "candidate" not in trial.user_attrs
 
 
 def _tried(trial: FrozenTrial) -> Tried:

@@ -135,6 +135,13 @@ def test_a_stopped_and_resumed_run_equals_the_uninterrupted(
     assert len(list(Path("outputs/broken").iterdir())) == 1
 
 
+def test_a_finished_run_goes_on_with_more_steps(small: list[str]) -> None:
+    main(small)
+    main([*small, "ckpt_path=last", "steps=5"])
+    (path,) = results()
+    assert len(json.loads(path.with_suffix(".json").read_text())["curve"]) == 5
+
+
 def test_each_task_needs_only_what_it_uses(small: list[str]) -> None:
     main([override for override in small if not override.startswith("style.image")] + ["task=reconstruct"])
     main([override for override in small if not override.startswith("content")] + ["task=texture"])

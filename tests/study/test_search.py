@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import re
 import shlex
+import shutil
 import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -15,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fst.cli import main as fst
 from fst.commands.search import main
 from fst.errors import RunError, UserError
-from fst.hydra_app import check_config, composing
+from fst.hydra_app import check_config, composing, configure
 from fst.overrides import read_arguments
 from fst.schemas import TRAIN
 from fst.study import fast
@@ -87,6 +88,20 @@ def test_more_trials_are_added_and_settings_that_decide_the_scores_cannot_change
     assert len(found("painting")) == 3
     with pytest.raises(UserError, match=r"trials.journal: made with other settings: steps was 1, is 2; name=OTHER"):
         main([*small, "trials=4", "steps=2"])
+
+
+def test_a_search_goes_on_with_other_named_sets(small: list[str]) -> None:
+    for trials, first in (1, "johnson,gatys"), (2, "johnson"), (3, "johnson,shallow"):
+        main([*small, f"trials={trials}", f"first=[{first}]"])
+    assert [trial["candidate"]["name"] for trial in numbers()["trials"]] == ["johnson", "", "shallow"]
+
+
+def test_the_command_to_train_with_a_set_takes_any_file_name(small: list[str], painting: Path) -> None:
+    shutil.copy(painting, "Gemälde, 2.png")
+    main([*small, "style.image='Gemälde, 2.png'", "trials=2", "name=Meer"])
+    command = numbers("Meer")["commands"]["balanced"]
+    config = configure(TRAIN, read_arguments(TRAIN, shlex.split(command)[2:]).overrides)
+    assert config.style.image == "Gemälde, 2.png"
 
 
 def test_a_stopped_search_ends_with_the_same_trials(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,6 +224,7 @@ def test_a_fast_trial_trains_a_network_on_photos_that_it_is_not_scored_on(
         (["space.content=[conv5_1]"], r"space.content=\[conv5_1\]: compact has none of these layers"),
         (["space=nothing"], "space=nothing: no such choice; there are both, layers, weights"),
         (["first=[nothing]"], "first: layers=nothing: no such choice; there are deep, gatys"),
+        (["loss.weights.style=0"], "loss.weights.style=0: it can be a number above 0"),
         (["count=8"], "12 photos; count=8, method=slow need 16"),
         (["method=fast"], "12 photos; count=1, method=fast need 20"),
         (["sampler=magic"], "sampler=magic: it can be tpe or random"),
@@ -223,6 +239,20 @@ def test_a_mistake_is_one_line(overrides: list[str], line: str, small: list[str]
     with pytest.raises(UserError, match=line):
         main([*small, *overrides])
     assert not ROOT.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("content: [relu3_1]\nstyle: {relu1_1: 1}\n", "first: odd: layers.content=.*: it can be"),
+        ("style: {relu1_1: 1}\n", "first: odd: layers.content is missing"),
+    ],
+)
+def test_a_layer_set_that_training_would_refuse_is_one_line(text: str, line: str, small: list[str]) -> None:
+    Path("mine/layers").mkdir(parents=True)
+    Path("mine/layers/odd.yaml").write_text(text)
+    with pytest.raises(UserError, match=line):
+        main(["--config-dir", "mine", *small, "first=[odd]"])
 
 
 def test_ones_own_layer_set_and_space_are_one_file_each(small: list[str]) -> None:
