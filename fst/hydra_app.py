@@ -7,7 +7,7 @@ import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import hydra
@@ -26,8 +26,8 @@ from fst.menu import help_text, named_choices
 from fst.overrides import quote, read_arguments, refuse_empty
 from fst.resources import resource_folder
 from fst.schemas import Application
-from fst.signals import Interrupted
-from fst.sweep import Notes, Outcome
+from fst.signals import Interrupted, StopRequest
+from fst.sweep import STOPPED, Notes, Outcome
 from fst.typed import MissingKeyError, check, show, suggest, unknown_path
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,9 @@ def run_application(application: Application, arguments: list[str], job: Job, qu
         if not _sweeps(options):
             launch(application, options, job, quiet)
             return
-        with Notes() as notes:
+        # With joblib each process stops its own run; this one must wait for them.
+        patience = StopRequest() if "joblib" in HydraConfig.get().launcher._target_ else nullcontext()
+        with Notes() as notes, patience:
             try:
                 launch(application, options, job, quiet, notes)
             finally:
@@ -203,10 +205,13 @@ def launch(
 
     @hydra.main(version_base="1.3", config_path=str(resource_folder("conf")), config_name=application.command)
     def run(config: DictConfig) -> float | None:
+        if notes is not None and notes.is_stopped():
+            _note(notes, Outcome("", "not begun"))
+            return None
         try:
             outcome = _run_job(application, config, [*options.flags, *options.overrides], job, quiet)
         except Exception as error:
-            _note(notes, Outcome("", f"{'stopped' if isinstance(error, Interrupted) else 'failed'}: {error}"))
+            _note(notes, Outcome("", f"{STOPPED if isinstance(error, Interrupted) else 'failed'}: {error}"))
             raise
         if isinstance(outcome, Exception):
             failures.append(outcome)

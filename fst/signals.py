@@ -11,8 +11,11 @@ class Interrupted(Exception):  # noqa: N818 (a request, not an error)
 
     def __init__(self, signal_number: int, step: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signal_number).name} at step {step}")
-        self.step = step
+        self.signal, self.step = signal_number, step
         self.exit_status = 128 + signal_number  # the shell's convention
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Interrupted, (self.signal, self.step)  # from the processes of a sweep
 
 
 class StopRequest:

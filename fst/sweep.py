@@ -9,6 +9,9 @@ from pathlib import Path
 
 from fst.files import write_atomically
 
+STOPPED = "stopped"  # begins the result of a run that a signal has stopped
+_RUNS = "[0-9]*.json"  # without the hidden files that are being written
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -44,9 +47,13 @@ class Notes:
         document = json.dumps({"overrides": list(overrides), **asdict(outcome)})
         write_atomically(self._folder / f"{number:06}.json", document.encode())
 
+    def is_stopped(self) -> bool:
+        """Whether a run was stopped by a signal: then no other begins."""
+        return any(json.loads(path.read_text())["result"].startswith(STOPPED) for path in self._folder.glob(_RUNS))
+
     def table(self) -> str:
         """The runs, the lowest objective first, with what differs between them; "" if none has scores."""
-        rows = [json.loads(path.read_text()) for path in sorted(self._folder.glob("*.json"))]
+        rows = [json.loads(path.read_text()) for path in sorted(self._folder.glob(_RUNS))]
         names = list(next((row["scores"] for row in rows if row["scores"]), {}))
         if not names:
             return ""

@@ -1,6 +1,9 @@
 """Several runs by one command, and one run by several processes."""
 
+import os
+import re
 import shutil
+import signal
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,7 +21,7 @@ from fst.overrides import read_arguments
 from fst.schemas import TRAIN
 from fst.style_info import read_info
 from fst.training import train
-from tests.training.runs import SGD, curve, start, style_files
+from tests.training.runs import SGD, curve, start, style_files, wait_for_checkpoint
 
 
 @pytest.fixture
@@ -88,6 +91,22 @@ def test_a_sweep_in_several_processes_does_its_other_runs_when_one_fails(small: 
     assert len(table) == 3, "what each process noted"
     assert "failed: " in table[-1]
     assert printed.count("use it:") == len(style_files()) == 1
+
+
+def test_ctrl_c_stops_a_sweep_in_several_processes_without_loss(small: list[str]) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    names = "name=one,two,three"
+    options = ["checkpoint_every=1", "trainer.max_steps=1000000"]
+    process = start(["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", *small, *options, names])
+    for name in ("one", "two"):
+        wait_for_checkpoint(process, name)
+    os.killpg(process.pid, signal.SIGINT)
+    printed, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT, errors
+    steps = [int(step) for step in re.findall(r"stopped by SIGINT at step (\d+); continue with: fst train", printed)]
+    saved = [torch.load(path, weights_only=True)["global_step"] for path in Path("outputs").glob("*/*/*/last.ckpt")]
+    assert sorted(saved) == sorted(steps)
+    assert len(steps) == 2, "the third has not begun"
 
 
 def test_two_processes_learn_what_one_does(small: list[str]) -> None:

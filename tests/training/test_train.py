@@ -144,13 +144,24 @@ def test_a_stopped_sweep_says_how_to_go_on_with_ones_own_layers(small: list[str]
     Path("mine/layers").mkdir(parents=True)
     Path("mine/layers/own.yaml").write_text("content: {relu1_2: 1}\nstyle: {relu1_2: 1}\nsource: mine\n")
     process = start(
-        ["-m", "--config-dir", "mine", "layers=own", *small, "checkpoint_every=1", "trainer.max_steps=1000000"]
+        [
+            "-m",
+            "--config-dir",
+            "mine",
+            "layers=own",
+            *small,
+            "checkpoint_every=1",
+            "trainer.max_steps=1000000",
+            "seed=0,1",
+        ]
     )
     wait_for_checkpoint(process, "painting")
     process.send_signal(signal.SIGINT)
     printed, errors = process.communicate(timeout=60)
     command = re.search(r"stopped by SIGINT at step \d+; continue with: fst train (.* ckpt_path=last)", printed)
     assert command, errors
+    assert process.returncode == 128 + signal.SIGINT
+    assert printed.count("continue with") == 1, "the second does not begin"
     main([*shlex.split(command[1]), "trainer.max_steps=1"])  # it has had more
     assert [path.stem for path in style_files()] == ["painting"]
 
