@@ -234,12 +234,14 @@ def evaluate_all(
         clips: video files or folders of frames, to measure it on.
 
     Raises:
-        UserError: a style, photo, style image, clip or the weights cannot be read, or the judge lacks a layer that a
-            style was trained on.
+        UserError: a style, photo, style image, clip or the weights cannot be read, two clips have one name, or the
+            judge lacks a layer that a style was trained on.
     """
     for name, value, least in (("size", size, LEAST_SIDE), ("count", count, 1), ("iterations", iterations, 0)):
         if value < least:
             raise UserError(f"{name} is {value}; the least is {least}")
+    if len({path.stem for path in clips}) < len(clips):
+        raise UserError("--video: two of the clips have the same name; rename one")
     pick_device(device)
     check_writable(out / "evaluation.json")
     infos = {style: read_info(find_style(style)) for style in styles}

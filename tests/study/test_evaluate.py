@@ -77,6 +77,8 @@ def test_what_is_missing_is_one_line(
         evaluate_all([style], tmp_path / "empty", folder, "random", tmp_path)
     with pytest.raises(UserError, match="size is 8; the least is 16"):
         evaluate_all([style], photos, folder, "random", tmp_path, size=8)
+    with pytest.raises(UserError, match="--video: two of the clips have the same name; rename one"):
+        evaluate_all([style], photos, folder, "random", tmp_path, clips=[Path("a/clip"), Path("b/clip.mp4")])
     (tmp_path / "tiny.png").write_bytes(painting.read_bytes())
     with pytest.raises(UserError, match="tiny: its file does not tell the layers and loss"):
         evaluate_all([str(style_file)], photos, tmp_path, "random", tmp_path, size=32)
