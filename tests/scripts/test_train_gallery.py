@@ -7,10 +7,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from fst.cli import main
 from fst.hydra_app import configure
 from fst.overrides import quote
 from fst.pictures import read_image, write_image
 from fst.schemas import TRAIN
+from fst.study import fast
 from fst.style_file import load_style, save_style
 from fst.style_info import read_info
 from scripts import train_gallery
@@ -24,6 +26,7 @@ def test_a_gallery_trains_what_is_missing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(train_gallery, "STYLES", STEPS)
+    monkeypatch.setattr(fast, "_launch", lambda arguments, log: main(arguments))  # here, which saves its start
     write_image(make_picture(64, 48), Path("paintings", "one.jpg"))
     Path("styles").mkdir()
     Path("styles/two.safetensors").touch()
