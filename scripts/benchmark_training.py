@@ -197,7 +197,7 @@ def open_photos(arguments: argparse.Namespace) -> Iterator[Tensor]:
     """Batches of uint8 `(B, H, W, 3)`: training crops from the folder of photos, or else drawn scenes, one batch."""
     if arguments.photos is None:
         scenes = SceneDataset(arguments.size, seed=0)
-        return iter([torch.stack([torch.as_tensor(scenes[i]) for i in range(arguments.batch)])])
+        return iter([torch.stack([scenes[i] for i in range(arguments.batch)])])
     from fst.training.data.folder import PhotoDataModule
 
     data = PhotoDataModule(arguments.photos, arguments.size, arguments.batch)

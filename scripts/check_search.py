@@ -22,6 +22,7 @@ from fst.images import from_uint8, read_tensor
 from fst.inference.stylizer import Stylizer
 from fst.networks.vgg import LossNetwork
 from fst.networks.vgg_layers import relu_layers
+from fst.overrides import overrides_of
 from fst.pictures import flatten_alpha, read_image, require_images
 from fst.resources import find_style_image
 from fst.study.criteria import Criteria
@@ -49,11 +50,11 @@ def train(trial: dict[str, Any], folder: Path, options: argparse.Namespace) -> P
         text = layer_set(candidate, options.network, f"trial {trial['number']}")
         (folder / "layers").mkdir(parents=True, exist_ok=True)
         (folder / "layers" / f"{name}.yaml").write_text(text)
-        arguments = ["train", "--config-dir", str(folder), "experiment=study", f"layers={name}", f"name={name}"]
-        arguments += [f"loss.weights.style={candidate.style_weight}", f"style.image={options.style}", "data=folder"]
-        arguments += [f"style.size={round(candidate.style_scale * options.size)}", f"data.root={options.photos}"]
-        arguments += [f"data.size={options.size}", f"hydra.run.dir={folder / name}", *options.train]
-        if fst(arguments):
+        values: dict[str, Any] = {"experiment": "study", "layers": name, "name": name, "data": "folder"}
+        values |= {"loss.weights.style": candidate.style_weight, "style.image": options.style}
+        values |= {"style.size": round(candidate.style_scale * options.size), "data.size": options.size}
+        values |= {"data.root": str(options.photos), "hydra.run.dir": str(folder / name)}
+        if fst(["train", "--config-dir", str(folder), *overrides_of(values), *options.train]):
             raise SystemExit(f"{name}: not trained")
     return style
 

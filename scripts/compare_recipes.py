@@ -19,6 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tqdm import tqdm
 
 from fst.files import write_atomically
+from fst.overrides import overrides_of
 from fst.study.fast import train
 
 BASELINE = "Adam constant 1e-3"
@@ -68,13 +69,21 @@ def run(recipe: str, seed: int, arguments: argparse.Namespace) -> None:
     overrides = RECIPES[recipe][1]
     batch = next((int(o.split("=")[1]) for o in overrides if o.startswith("data.batch_size=")), 4)
     steps = pictures_of(recipe, arguments.pictures) // batch
-    shared = [
-        *("name=recipe", f"seed={seed}"),
-        *(f"style.image={arguments.style}", f"style.size={2 * arguments.size}", f"data.size={arguments.size}"),
-        *(f"data.root={arguments.photos}", f"data.val_root={arguments.val}", "data.val_count=24", "data.workers=0"),
-        *(f"trainer.max_steps={steps}", f"val_every={steps // _POINTS}", f"checkpoint_every={steps // _POINTS}"),
-    ]
-    train([*shared, *overrides, *arguments.overrides], folder, folder / "train.log")
+    shared = {
+        "name": "recipe",
+        "seed": seed,
+        "style.image": arguments.style,
+        "style.size": 2 * arguments.size,
+        "data.size": arguments.size,
+        "data.root": arguments.photos,
+        "data.val_root": arguments.val,
+        "data.val_count": 24,
+        "data.workers": 0,
+        "trainer.max_steps": steps,
+        "val_every": steps // _POINTS,
+        "checkpoint_every": steps // _POINTS,
+    }
+    train([*overrides_of(shared), *overrides, *arguments.overrides], folder, folder / "train.log")
 
 
 def run_folder(recipe: str, seed: int, arguments: argparse.Namespace) -> Path:
