@@ -88,7 +88,7 @@ def check(config: DictConfig, schema: Any, path: str = "", unused: frozenset[str
         whose = f" of {config._target_}"
     for name in map(str, config):
         if name not in known and None not in known:
-            without = f"; ~{path}{name} leaves it out" if whose else ""
+            without = f"; ~{path}{name} leaves it out" if name in keys else ""  # perhaps an experiment set it
             raise UserError(f"{path}{name}={show(_raw(config, name))}: {unknown_key(name, known, whose)}{without}")
     for name, key in keys.items():
         if f"{path}{name}" not in unused and not (key.optional and name not in config):
