@@ -81,8 +81,7 @@ async function paintWhileStale() {
 async function paintPhoto() {
   const current = source, wanted = look(current.width, current.height);
   const [width, height] = scaledSides(current.width, current.height, 1 / wanted.stroke);
-  const work = chosen().cost * width * height;
-  const seconds = speed ? Math.round(work / speed / 1000) : 0;
+  const work = chosen().cost * width * height, seconds = speed ? Math.round(work / speed / 1000) : 0;
   the.status.textContent = seconds > 1 ? `Painting, about ${seconds} s…` : "Painting…";
   the.stage.setAttribute("aria-busy", "true");
   try {

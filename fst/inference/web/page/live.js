@@ -57,8 +57,7 @@ async function filmSound(video) {
   if (!soundOf) {
     const context = new AudioContext(), source = context.createMediaElementSource(video);
     const sink = context.createMediaStreamDestination();
-    source.connect(sink);
-    source.connect(context.destination);
+    for (const output of [sink, context.destination]) source.connect(output);
     soundOf = { context, sink };
   }
   await soundOf.context.resume();

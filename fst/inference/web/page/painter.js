@@ -14,8 +14,7 @@ class Painter {
       if (data.loaded) return resolve();
       const { succeed, fail } = this.#calls[data.id];
       delete this.#calls[data.id];
-      if (data.trouble) fail(new Trouble(data.trouble));
-      else succeed(data.result);
+      data.trouble ? fail(new Trouble(data.trouble)) : succeed(data.result);
     }));
     this.worker.addEventListener("error", () =>
       this.#calls.forEach(({ fail }) => fail(new Trouble("The worker stopped; reload the page."))));

@@ -21,9 +21,7 @@ export function toCells(pixels, { cell, border, width, height, columns, rows, pl
       let to = ((y % cell) * cell + s) * plane + Math.floor(y / cell) * columns;
       for (let x = s; x < columns * cell; x += cell, to++) {
         const from = 4 * (down[y] * width + across[x]);
-        floats[to] = pixels[from] / 127.5 - 1;
-        floats[to + colour] = pixels[from + 1] / 127.5 - 1;
-        floats[to + 2 * colour] = pixels[from + 2] / 127.5 - 1;
+        for (let c = 0; c < 3; c++) floats[to + c * colour] = pixels[from + c] / 127.5 - 1;
       }
     }
   return floats;
@@ -31,17 +29,14 @@ export function toCells(pixels, { cell, border, width, height, columns, rows, pl
 
 /** The inverse of `toCells`, without the margins; rounds and clamps. */
 export function fromCells(floats, { cell, border, width, height, columns, plane, colour }) {
-  const pixels = new Uint8ClampedArray(4 * width * height);
+  const pixels = new Uint8ClampedArray(4 * width * height).fill(255); // opaque
   const place = (at, step, next) => (at % cell) * step + Math.floor(at / cell) * next;
   const across = Int32Array.from({ length: width }, (_, x) => place(x + border, plane, 1));
   for (let y = 0, to = 0; y < height; y++) {
     const row = place(y + border, cell * plane, columns);
     for (let x = 0; x < width; x++, to += 4) {
       const from = row + across[x];
-      pixels[to] = floats[from] * 127.5 + 127.5;
-      pixels[to + 1] = floats[from + colour] * 127.5 + 127.5;
-      pixels[to + 2] = floats[from + 2 * colour] * 127.5 + 127.5;
-      pixels[to + 3] = 255;
+      for (let c = 0; c < 3; c++) pixels[to + c] = floats[from + c * colour] * 127.5 + 127.5;
     }
   }
   return pixels;
@@ -50,7 +45,7 @@ export function fromCells(floats, { cell, border, width, height, columns, plane,
 /** Mix two painted pictures, and apply colours and strength. `second` may be null, `content` is the photo. */
 export function finish(content, first, second, { mix, strength, colours }) {
   if (!second && strength === 1 && !colours) return first;
-  const pixels = new Uint8ClampedArray(content.length), other = second ?? first;
+  const pixels = new Uint8ClampedArray(content.length).fill(255), other = second ?? first;
   const mixed = i => first[i] + mix * (other[i] - first[i]);
   for (let i = 0; i < pixels.length; i += 4) {
     const more = j => mixed(i + j) - content[i + j];
@@ -59,7 +54,6 @@ export function finish(content, first, second, { mix, strength, colours }) {
       const painted = colours ? Math.min(255, Math.max(0, content[j] + luma)) : mixed(j);
       pixels[j] = content[j] + strength * (painted - content[j]);
     }
-    pixels[i + 3] = 255;
   }
   return pixels;
 }

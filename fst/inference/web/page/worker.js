@@ -36,8 +36,7 @@ async function start({ description, useGpu }) {
   for (const entry of site.styles) {
     const right = await findRight(entry, candidates, notes);
     if (!right.length) continue;
-    right.sort((a, b) => a.time - b.time);
-    const [{ candidate, session }, ...slower] = right;
+    const [{ candidate, session }, ...slower] = right.sort((a, b) => a.time - b.time);
     for (const found of slower) found.session.release();
     backend = candidate;
     sessions.set(entry.name, Promise.resolve(session));
@@ -67,8 +66,7 @@ function nameOf({ provider, half }) {
 }
 
 async function loadRuntime(build) {
-  const { local, files, version } = site.runtime;
-  const [script, module] = files[build];
+  const { local, version, files: { [build]: [script, module] } } = site.runtime;
   try {
     // A script from elsewhere is fetched with its hash first: imports in workers cannot have one.
     const address = local ? new URL(script.url, location).href
@@ -76,11 +74,10 @@ async function loadRuntime(build) {
     const wasm = await read(module.url, module.integrity);
     ort = await import(address);
     ort.env.wasm.wasmBinary = wasm;
-  } catch (error) {
-    console.error(error);
+  } catch (cause) {
     throw new Trouble(local ? "The runtime’s files are missing or damaged on this site; export it again."
       : `The runtime could not be loaded from ${new URL(script.url).host}; without a connection, get it by `
-        + `“npm pack onnxruntime-web@${version}” and give its file to --runtime.`);
+        + `“npm pack onnxruntime-web@${version}” and give its file to --runtime.`, { cause });
   }
   ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency || 1, 8) : 1;
   ort.env.logLevel = "error";
@@ -134,10 +131,9 @@ async function run(session, entry, pixels, width, height) {
 /** The style's session, loaded at its first use. */
 function load(style) {
   const entry = find(style);
-  if (!sessions.has(style)) sessions.set(style, open(entry, backend).catch(error => {
-    console.error(error);
+  if (!sessions.has(style)) sessions.set(style, open(entry, backend).catch(cause => {
     sessions.delete(style); // to be tried again
-    throw new Trouble(`${entry.title} could not be loaded; choose another style.`);
+    throw new Trouble(`${entry.title} could not be loaded; choose another style.`, { cause });
   }));
   return sessions.get(style);
 }
