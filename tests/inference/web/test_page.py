@@ -290,17 +290,56 @@ def test_moving_pictures_of_the_camera(page: Page) -> None:
     assert page.tab.evaluate("() => document.querySelector('#video').srcObject") is None, "the camera is off"
 
 
+SLOW_MICROPHONE = """() => {
+    const get = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    self.microphones = [];
+    navigator.mediaDevices.getUserMedia = async wanted => {
+        if (wanted.audio) await new Promise(allow => { self.allow = allow; });
+        const stream = await get(wanted);
+        if (wanted.audio) self.microphones.push(...stream.getTracks());
+        return stream;
+    };
+}"""
+
+
+@pytest.mark.parametrize("then", ["click", "open a photo"])
+def test_no_microphone_stays_on_after_a_recording_that_was_given_up(page: Page, photo: Path, then: str) -> None:
+    downloads: list[Any] = []
+    page.tab.on("download", lambda download: downloads.append(download))
+    page.tab.evaluate(SLOW_MICROPHONE)
+    page.tab.click("#camera")
+    page.wait("document.querySelector('#status').textContent.includes('frames a second')")
+    page.tab.click("#record")
+    page.wait("self.allow")
+    if then == "click":
+        page.tab.click("#record")
+    else:
+        page.open(photo)
+        page.painted()
+    page.tab.evaluate("() => self.allow()")
+    page.wait("self.microphones.length && self.microphones.every(track => track.readyState === 'ended')")
+    page.wait("document.querySelector('#record').textContent === 'Record'")
+    assert page.tab.evaluate("() => self.microphones.length") == 1
+    assert downloads == []
+    assert not page.tab.is_visible("#message")
+
+
 def test_a_video_is_painted_and_recorded_with_its_sound(page: Page, tmp_path: Path) -> None:
     film = make_video(tmp_path / "clip.mp4", [np.asarray(make_picture(96, 64, n)) for n in range(100)], tone=True)
     page.open(film)
     page.wait("document.querySelector('#status').textContent.includes('96 × 64 · ')")
+    assert not page.tab.is_visible("#message")
+    width = page.tab.locator("#record").bounding_box()["width"]
     page.tab.click("#record")
     page.wait("document.querySelector('#record').textContent === 'Stop recording'")
+    assert page.tab.locator("#record").bounding_box()["width"] == width, "the row stays as it is"
+    assert page.tab.is_disabled("#size"), "a recording has one size"
     page.tab.wait_for_timeout(1500)
     with page.tab.expect_download() as download:
         page.tab.click("#record")
     name = download.value.suggested_filename
     assert name.startswith(f"clip-{REALTIME}.")
+    page.wait("!document.querySelector('#size').disabled")
     download.value.save_as(tmp_path / name)
     with av.open(str(tmp_path / name)) as container:
         sound = [frame.to_ndarray() for frame in container.decode(audio=0)]

@@ -59,6 +59,9 @@ function showValues() {
   const texts = { strength: `${the.strength.value} %`, stroke: `× ${brush.toFixed(2)}`, mix: `${the.mix.value} %` };
   for (const [name, text] of Object.entries(texts)) document.querySelector(`output[for=${name}]`).textContent = text;
   the.mix.disabled = !the.second.value;
+  the.size.disabled = Boolean(recording); // a recording has one size
+  the.record.classList.toggle("recording", Boolean(recording));
+  the.record.textContent = recording ? "Stop recording" : "Record";
   the.stage.style.setProperty("--at", `${the.divider.value}%`);
 }
 
@@ -214,15 +217,20 @@ async function save() {
 async function toggleRecording() {
   if (recording) return recording.stop();
   const name = nameFor("");
-  recording = await record(the.after, the.video);
-  the.record.textContent = "Stop recording";
+  let isWanted = true;
+  recording = { stop() { isWanted = false; } }; // while the microphone is asked for
+  showValues();
   try {
+    recording = await record(the.after, the.video);
+    if (!isWanted) recording.stop();
     const { blob, suffix, isSilent } = await recording.finished;
+    if (!isWanted) return;
+    if (!blob.size) throw new Trouble("Nothing was recorded: the video did not play.");
     download(blob, name + suffix);
     if (isSilent) say("The recording has no sound: there is no microphone, or it is not allowed.");
   } finally {
     recording = null;
-    the.record.textContent = "Record";
+    showValues();
   }
 }
 
