@@ -1,6 +1,6 @@
 // The page: its controls, and what is shown.
 
-import { closeVideo, onEachFrame, openCamera, openFilm, record } from "./live.js";
+import { closeVideo, openCamera, openFilm, play, record } from "./live.js";
 import { startPainter, Trouble } from "./painter.js";
 
 const MOST_PIXELS = 16e6; // of a photo; larger ones are scaled down
@@ -9,10 +9,10 @@ const PAINTED_SIDE = { fast: 1280, slow: 800 }; // pixels on the longer side, fo
 
 const the = Object.fromEntries([...document.querySelectorAll("[id]")].map(element => [element.id, element]));
 let site, painter, engine, ready; // `ready`: a promise that the runtime is loaded and checked
-let source = null; // { kind: "photo" | "camera" | "film", name, width, height, remark, isReady: for the worker }
+let source = null; // { kind: "photo" | "camera" | "film", name, width, height, remark, isReady: for the worker, style }
 let recording = null, facing = "user", brushIsChosen = false, speed = 0;
-let busy = false, stale = false;
-const times = []; // when the last live pictures were shown
+let busy = false, stale = false, asked = 0, shown = 0; // sources are numbered: none replaces one asked for later
+let times = []; // when the last live pictures of the present look were shown
 
 function say(sentence = "") {
   the.message.textContent = sentence;
@@ -24,7 +24,9 @@ const guarded = act => async (...given) => {
   try {
     await act(...given);
   } catch (error) {
+    if (error?.name === "AbortError") return; // of a video that was replaced before it played
     console.error(error);
+    if (the.status.textContent.endsWith("…")) the.status.textContent = "";
     say(error instanceof Trouble ? error.message : `That did not work (${error?.message ?? error}).`);
   }
 };
@@ -35,9 +37,14 @@ const sizeOf = (width, height) => `${width} × ${height}`;
 const chosen = () => site.styles.find(style => style.name === the.controls.elements.style.value);
 const scaledSides = (width, height, factor) => [width, height].map(side => Math.max(1, Math.round(side * factor)));
 
-/** The look of a picture of this size. What a browser's memory has no room for is painted with a broader brush. */
-function look(width, height) {
-  const style = chosen().name, second = the.second.value === style ? null : the.second.value || null;
+/** The width and height of a photo, or of the frames as they are painted. */
+const sidesOf = ({ kind, width, height }) =>
+  scaledSides(width, height, kind === "photo" ? 1 : Math.min(1, the.size.value / Math.max(width, height)));
+
+/** How the source is painted. What a browser's memory has no room for is painted with a broader brush. */
+function look() {
+  const [width, height] = sidesOf(source), style = chosen().name;
+  const second = the.second.value === style ? null : the.second.value || null;
   const used = site.styles.filter(({ name }) => name === style || name === second);
   const most = Math.min(...used.map(({ kind }) => MOST_PAINTED[kind]));
   return {
@@ -67,12 +74,9 @@ function showValues() {
 
 // Painting: one picture at a time, always with the newest frame and look
 
-function repaint() {
+async function repaint() {
   stale = true;
-  if (!busy) paintWhileStale();
-}
-
-async function paintWhileStale() {
+  if (busy) return;
   busy = true;
   while (stale && source?.isReady) {
     stale = false;
@@ -82,7 +86,8 @@ async function paintWhileStale() {
 }
 
 async function paintPhoto() {
-  const current = source, wanted = look(current.width, current.height);
+  say();
+  const current = source, wanted = look();
   const [width, height] = scaledSides(current.width, current.height, 1 / wanted.stroke);
   const work = chosen().cost * width * height, seconds = speed ? Math.round(work / speed / 1000) : 0;
   the.status.textContent = seconds > 1 ? `Painting, about ${seconds} s…` : "Painting…";
@@ -91,35 +96,33 @@ async function paintPhoto() {
     const { bitmap, time, check, isNew } = await painter.call("paint", wanted);
     if (current !== source) return bitmap.close();
     if (isNew) speed = work / time;
-    show(bitmap, check);
-    say(current.remark);
+    show(bitmap, check, wanted.style);
     const painted = wanted.stroke === 1 ? "" : `, painted at ${sizeOf(width, height)}`;
-    the.status.textContent = `${sizeOf(current.width, current.height)}${painted} in ${Math.round(time)} ms`;
-  } catch (error) {
-    the.status.textContent = "";
-    throw error;
+    const took = isNew ? ` in ${Math.round(time)} ms` : "";
+    the.status.textContent = `${current.remark}${sizeOf(current.width, current.height)}${painted}${took}`;
   } finally {
     the.stage.removeAttribute("aria-busy");
   }
 }
 
 async function paintFrame() {
-  const current = source, began = performance.now();
-  const factor = Math.min(1, the.size.value / Math.max(current.width, current.height));
-  const [width, height] = scaledSides(current.width, current.height, factor);
-  if (the.video.readyState < 2) return;
-  const wanted = { bitmap: await createImageBitmap(the.video), width, height, look: look(width, height) };
+  const current = source, began = performance.now(), sameLook = times, [width, height] = sidesOf(current);
+  const wanted = { bitmap: await createImageBitmap(the.video).catch(() => null), width, height, look: look() };
+  if (!wanted.bitmap || current !== source) return; // the video has not begun, or another came
   const { bitmap, check } = await painter.call("paintFrame", wanted, [wanted.bitmap]);
   if (current !== source) return bitmap.close();
-  show(bitmap, check);
+  show(bitmap, check, wanted.look.style);
+  if (times !== sameLook) return;
+  if (!times.length) say();
   times.push(performance.now());
   if (times.length > 20) times.shift();
-  const rate = times.length > 1 ? 1000 * (times.length - 1) / (times.at(-1) - times[0]) : 0;
-  const late = Math.round(performance.now() - began);
-  the.status.textContent = `${sizeOf(width, height)} · ${rate.toFixed(1)} frames a second · ${late} ms`;
+  const rate = 1000 * (times.length - 1) / (times.at(-1) - times[0]), late = Math.round(performance.now() - began);
+  const often = times.length > 1 ? ` · ${rate.toFixed(1)} frames a second` : "";
+  the.status.textContent = `${sizeOf(width, height)}${often} · ${late} ms`;
 }
 
-function show(bitmap, { most, decibels }) {
+function show(bitmap, { most, decibels }, style) {
+  source.style = style;
   if (the.after.width !== bitmap.width || the.after.height !== bitmap.height)
     Object.assign(the.after, { width: bitmap.width, height: bitmap.height });
   the.after.getContext("2d").drawImage(bitmap, 0, 0);
@@ -131,74 +134,75 @@ function show(bitmap, { most, decibels }) {
 
 // Sources
 
-function setSource(next) {
+/** Show a source, and paint it once the worker is ready and has been prepared. */
+async function setSource(next, prepare) {
   recording?.stop();
   if (next.kind === "photo") closeVideo(the.video);
   source = next;
-  times.length = 0;
+  times = [];
   the.stage.style.setProperty("--ratio", source.width / source.height);
   document.body.dataset.source = source.kind; // the style sheet hides what does not belong to it
   the.status.setAttribute("aria-live", source.kind === "photo" ? "polite" : "off");
   the.save.disabled = true;
   the.after.width = the.after.height = 1; // nothing of the one before
-  say(source.remark);
+  the.status.textContent = painter ? "Painting…" : "Loading the runtime…";
   setBrush();
   showValues();
+  await ready;
+  await prepare?.();
+  next.isReady = true;
+  repaint();
 }
 
-async function openPhoto(file, name) {
-  const url = URL.createObjectURL(file), probe = new Image();
-  probe.src = url; // reads the size alone
+async function openPhoto(file, name, number) {
+  const probe = Object.assign(new Image(), { src: URL.createObjectURL(file) }); // reads the size alone
   await new Promise(resolve => { probe.onload = probe.onerror = resolve; });
-  URL.revokeObjectURL(url);
-  if (!probe.naturalWidth) throw new Trouble(`${name} is not a picture or video that this browser can read.`);
-  const [width, height] = [probe.naturalWidth, probe.naturalHeight];
+  URL.revokeObjectURL(probe.src);
+  const { naturalWidth: width, naturalHeight: height } = probe;
+  if (!width || file.type.includes("svg")) // createImageBitmap reads no SVG
+    throw new Trouble(`${name} is not a picture or video that this browser can read.`);
   if (Math.min(width, height) < site.least)
     throw new Trouble(`${name} has ${sizeOf(width, height)} pixels; it needs ${sizeOf(site.least, site.least)}.`);
   const factor = Math.min(1, Math.sqrt(MOST_PIXELS / (width * height)));
   const [resizeWidth, resizeHeight] = scaledSides(width, height, factor);
-  const scaling = factor < 1 ? { resizeWidth, resizeHeight, resizeQuality: "high" } : {};
-  const bitmap = await createImageBitmap(file, scaling).catch(() => {
+  const bitmap = await createImageBitmap(file, { resizeWidth, resizeHeight, resizeQuality: "high" }).catch(() => {
     throw new Trouble(`${name} is damaged, or too large for this browser (${sizeOf(width, height)} pixels).`);
   });
-  await usePhoto(bitmap, name, factor < 1 ? `${name} is too large for a browser (${sizeOf(width, height)} pixels); `
-    + `it is scaled to ${sizeOf(resizeWidth, resizeHeight)}.` : "");
+  await usePhoto(bitmap, name, number, factor === 1 ? ""
+    : `${name} is too large for a browser (${sizeOf(width, height)} pixels); it is scaled to `);
 }
 
-async function usePhoto(bitmap, name, remark) {
-  Object.assign(the.before, { width: bitmap.width, height: bitmap.height });
+async function usePhoto(bitmap, name, number, remark = "") {
+  if (number < shown) return bitmap.close();
+  shown = number;
+  const { width, height } = bitmap;
+  Object.assign(the.before, { width, height });
   the.before.getContext("2d").drawImage(bitmap, 0, 0);
-  setSource({ kind: "photo", name, width: bitmap.width, height: bitmap.height, remark });
-  const current = source;
-  if (!painter) the.status.textContent = "Loading the runtime…";
-  await ready;
-  await painter.call("setPhoto", bitmap, [bitmap]);
-  current.isReady = true;
-  repaint();
+  await setSource({ kind: "photo", name, width, height, remark }, () => painter.call("setPhoto", bitmap, [bitmap]));
 }
 
-const open = guarded(async file => {
-  if (!file) return;
-  say();
-  if (!file.type.startsWith("video/")) return openPhoto(file, file.name);
-  await openFilm(the.video, file);
-  await followVideo("film", file.name);
-});
-
-const startCamera = guarded(async () => {
-  say();
-  await openCamera(the.video, facing);
-  await followVideo("camera", "camera");
-});
-
-async function followVideo(kind, name) {
-  setSource({ kind, name, width: the.video.videoWidth, height: the.video.videoHeight });
-  const current = source;
-  await ready;
-  current.isReady = true;
-  repaint();
-  onEachFrame(the.video, () => current === source && (repaint(), true));
+async function useVideo(content, kind, name, number) {
+  if (number < shown) return content.srcObject?.getTracks().forEach(track => track.stop());
+  shown = number;
+  await play(the.video, content);
+  const next = { kind, name, width: the.video.videoWidth, height: the.video.videoHeight };
+  const follow = () => { if (next === source) { repaint(); the.video.requestVideoFrameCallback(follow); } };
+  the.video.requestVideoFrameCallback(follow);
+  await setSource(next);
 }
+
+/** An event handler that opens a source, which is given a number. */
+const opening = act => guarded(async given => {
+  say();
+  await act(++asked, given);
+});
+
+const open = opening(async (number, file) => {
+  if (file?.type.startsWith("video/")) await useVideo(await openFilm(file), "film", file.name, number);
+  else if (file) await openPhoto(file, file.name, number);
+});
+const startCamera = opening(async number => useVideo(await openCamera(facing), "camera", "camera", number));
+const takePhoto = opening(async number => usePhoto(await createImageBitmap(the.video), "camera", number));
 
 const nameFor = suffix => `${source.name.replace(/\.[^.]*$/, "")}-${chosen().name}.${suffix}`;
 
@@ -250,13 +254,13 @@ function listen() {
   the.file.addEventListener("change", () => { open(the.file.files[0]); the.file.value = ""; }); // may be chosen again
   the.camera.addEventListener("click", startCamera);
   the.flip.addEventListener("click", () => { facing = facing === "user" ? "environment" : "user"; startCamera(); });
-  the.shoot.addEventListener("click", guarded(async () => usePhoto(await createImageBitmap(the.video), "camera")));
+  the.shoot.addEventListener("click", () => { takePhoto(); the.camera.focus({ preventScroll: true }); });
   the.save.addEventListener("click", guarded(save));
   the.record.addEventListener("click", guarded(toggleRecording));
-  the.play.addEventListener("click", () => the.video.paused ? the.video.play() : the.video.pause());
-  the.video.addEventListener("play", () => { the.play.textContent = "Pause"; });
-  the.video.addEventListener("pause", () => { the.play.textContent = "Play"; });
-  the.video.addEventListener("ended", () => recording?.stop());
+  the.play.addEventListener("click", guarded(() => the.video.paused ? the.video.play() : the.video.pause()));
+  for (const [event, next] of [["play", "Pause"], ["pause", "Play"]])
+    the.video.addEventListener(event, () => { the.play.textContent = next; });
+  the.video.addEventListener("ended", () => { repaint(); recording?.stop(); });
   the.divider.addEventListener("input", showValues);
   the.stroke.addEventListener("input", () => { brushIsChosen = true; });
   the.second.addEventListener("input", () => { if (the.mix.value === "0") the.mix.value = 50; });
@@ -264,7 +268,9 @@ function listen() {
   the.controls.addEventListener("input", ({ target }) => {
     if (target === the.file) return;
     if (target.name === "style") setBrush();
-    say(source?.remark);
+    say();
+    times = [];
+    if (source?.isReady && source.kind !== "photo") the.status.textContent = "Painting…";
     showValues();
     repaint();
   });
@@ -289,8 +295,8 @@ async function begin() {
     if (!self.crossOriginIsolated && !engine.isGpu)
       engine.notes.push("Threads are off: this web server does not send the headers they need; “fst web” does.");
   });
-  ready.catch(() => { the.status.textContent = ""; }); // whoever waits for it says why
-  await openPhoto(await (await fetch(site.sample)).blob(), site.sample);
+  ready.catch(() => {}); // whoever waits for it says why
+  await openPhoto(await (await fetch(site.sample)).blob(), site.sample, 0);
 }
 
 guarded(begin)();

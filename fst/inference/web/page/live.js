@@ -7,31 +7,34 @@ const TROUBLE = {
   NotFoundError: "No camera was found.",
 };
 
-/** Show a camera in a video element; `facing` is "user" or "environment". */
-export async function openCamera(video, facingMode) {
+/** A camera as the content of a video element; `facingMode` is "user" or "environment". */
+export async function openCamera(facingMode) {
   if (!navigator.mediaDevices) throw new Trouble("The camera needs a secure address: https, or localhost.");
   const wanted = { facingMode, width: { ideal: 1280 }, height: { ideal: 720 } };
-  const stream = await navigator.mediaDevices.getUserMedia({ video: wanted }).catch(({ name }) => {
+  const srcObject = await navigator.mediaDevices.getUserMedia({ video: wanted }).catch(({ name }) => {
     throw new Trouble(TROUBLE[name] ?? "The camera cannot be opened; another program may be using it.");
   });
-  closeVideo(video);
-  video.srcObject = stream;
-  video.muted = true;
-  await video.play();
+  return { srcObject, muted: true };
 }
 
-/** Play a video file in a video element. */
-export async function openFilm(video, file) {
+/** A video file as the content of a video element; another element tries it, so that what is shown goes on. */
+export async function openFilm(file) {
+  const trial = Object.assign(document.createElement("video"), { src: URL.createObjectURL(file) });
+  const width = await new Promise((resolve, reject) => {
+    trial.onloadeddata = () => resolve(trial.videoWidth);
+    trial.onerror = () => reject(new Trouble(`This browser cannot play ${file.name}.`));
+  }).finally(() => closeVideo(trial));
+  if (!width) throw new Trouble(`${file.name} has no pictures, only sound.`);
+  return { src: URL.createObjectURL(file), muted: false };
+}
+
+/** Play a camera or a video file in a video element. */
+export async function play(video, content) {
   closeVideo(video);
-  video.src = URL.createObjectURL(file);
-  video.muted = false;
-  await new Promise((resolve, reject) => {
-    video.onloadeddata = resolve;
-    video.onerror = () => reject(new Trouble(`This browser cannot play ${file.name}.`));
-  });
-  if (!video.videoWidth) throw new Trouble(`${file.name} has no pictures, only sound.`);
-  await video.play().catch(() => { // browsers start sound only after a click
-    video.muted = true;
+  Object.assign(video, content);
+  await video.play().catch(error => {
+    if (error.name !== "NotAllowedError") throw error;
+    video.muted = true; // browsers start sound only after a click
     return video.play();
   });
 }
@@ -40,15 +43,9 @@ export function closeVideo(video) {
   video.pause();
   video.srcObject?.getTracks().forEach(track => track.stop());
   video.srcObject = null;
-  video.onerror = video.onloadeddata = null;
   if (video.src) URL.revokeObjectURL(video.src);
   video.removeAttribute("src");
   video.load();
-}
-
-/** Call `act` for each new picture of a video, as long as it returns true. */
-export function onEachFrame(video, act) {
-  video.requestVideoFrameCallback(() => act() && onEachFrame(video, act));
 }
 
 let soundOf; // a video element can be connected once
