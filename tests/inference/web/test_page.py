@@ -4,6 +4,7 @@ import base64
 import functools
 import http.server
 import io
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -181,13 +182,18 @@ def test_every_control_does_as_in_the_stylizer(page: Page, photo: Path, cells_fi
     assert decibels(page.painted(), content) > 60
     page.set("strength", 40)
     assert page.text("controls output[for=strength]") == "40 %"
+    assert page.tab.get_attribute("#strength", "aria-valuetext") == "40 %"
     assert decibels(page.painted(), paint(photo, style, strength=0.4)) > 40
+    assert page.text("status") == f"{WIDTH} × {HEIGHT}", "nothing was painted anew, which would take time"
     page.set("strength", 100)
     page.tab.check("#colours")
     assert decibels(page.painted(), paint(photo, style, keep_colors=True)) > 40
     page.tab.uncheck("#colours")
     page.tab.select_option("#second", "cells")
     assert page.tab.input_value("#mix") == "50"
+    page.choose("cells")
+    assert page.tab.is_disabled("#mix"), "with itself"
+    page.choose(REALTIME)
     page.set("mix", 30)
     assert decibels(page.painted(), paint(photo, {style: 0.7, str(cells_file): 0.3})) > 40
     page.tab.select_option("#second", "")
@@ -197,6 +203,15 @@ def test_every_control_does_as_in_the_stylizer(page: Page, photo: Path, cells_fi
         assert decibels(page.painted(), paint(photo, style, stroke=2**exponent)) > 25
         factor = 2**-exponent
         assert f"painted at {round(WIDTH * factor)} × {round(HEIGHT * factor)}" in page.text("status")
+
+
+def test_the_brush_that_is_shown_is_the_one_that_paints(page: Page, tmp_path: Path) -> None:
+    make_picture(2000, 1500).save(tmp_path / "large.png")  # too many pixels for this style
+    page.choose("tiny")
+    page.open(tmp_path / "large.png")
+    page.wait_painted(2000, 1500)
+    page.set("stroke", -1)
+    assert page.text("controls output[for=stroke]") == f"× {(2000 * 1500 / 2.5e6) ** 0.5:.2f}"
 
 
 def test_the_divider_is_moved_by_pointer_and_keys(page: Page) -> None:
@@ -290,6 +305,40 @@ def test_the_sample_never_replaces_a_photo(visit: Callable[..., Page], site: dic
             held.release()
         page.tab.wait_for_timeout(500)
         page.painted()
+
+
+def test_a_style_that_is_on_its_way_is_neither_saved_nor_timed(
+    visit: Callable[..., Page], site: dict[str, bytes], photo: Path
+) -> None:
+    held = HeldSite(site, "styles/cells.weights")
+    with served(held) as server:
+        page = visit(server.address)
+        page.open(photo)
+        page.painted()
+        page.choose("cells")
+        with page.tab.expect_download() as download:
+            page.tab.click("#save")
+        assert download.value.suggested_filename == f"photo-{REALTIME}.jpg"
+        page.tab.wait_for_timeout(4000)
+        held.release()
+        page.painted()
+        assert int(re.search(r" in (\d+) ms", page.text("status"))[1]) < 3000
+        with page.tab.expect_download() as download:
+            page.tab.click("#save")
+        assert download.value.suggested_filename == "photo-cells.jpg"
+
+
+def test_moving_pictures_wait_for_a_style_and_say_so(visit: Callable[..., Page], site: dict[str, bytes]) -> None:
+    held = HeldSite(site, "styles/cells.weights")
+    with served(held) as server:
+        page = visit(server.address)
+        page.tab.click("#camera")
+        page.wait("document.querySelector('#status').textContent.includes('frames a second')")
+        page.choose("cells")
+        page.tab.wait_for_timeout(1000)
+        assert page.text("status") == "Painting…"
+        held.release()
+        page.wait("document.querySelector('#status').textContent.includes('frames a second')")
 
 
 def test_what_cannot_be_painted_is_said_in_a_sentence_and_the_page_goes_on(
@@ -514,7 +563,16 @@ def test_a_site_whose_models_are_all_wrong_says_so(visit: Callable[..., Page], s
     wrong = {name: bytes(len(data)) for name, data in site.items() if name.endswith(".check")}
     assert len(wrong) == 3
     with served(site | wrong) as server:
-        assert visit(server.address).wait_said() == "No backend of this browser paints as PyTorch does."
+        page = visit(server.address)
+        assert page.wait_said() == "No backend of this browser paints as PyTorch does."
+        assert page.text("status") == "", "no longer loading"
+
+
+def test_a_site_without_models_does_not_blame_the_browser(visit: Callable[..., Page], site: dict[str, bytes]) -> None:
+    with served({name: data for name, data in site.items() if not name.endswith(".onnx")}) as server:
+        said = visit(server.address).wait_said()
+        assert said.startswith("No style could be loaded. ")
+        assert "styles/tiny.onnx: 404" in said
 
 
 def test_any_web_server_will_do_and_the_page_says_what_it_lacks(

@@ -62,10 +62,11 @@ function setBrush() {
 }
 
 function showValues() {
-  const brush = 2 ** the.stroke.value;
+  const brush = source ? look().stroke : 2 ** the.stroke.value;
   const texts = { strength: `${the.strength.value} %`, stroke: `× ${brush.toFixed(2)}`, mix: `${the.mix.value} %` };
-  for (const [name, text] of Object.entries(texts)) document.querySelector(`output[for=${name}]`).textContent = text;
-  the.mix.disabled = !the.second.value;
+  for (const [name, text] of Object.entries(texts))
+    document.querySelector(`output[for=${name}]`).textContent = the[name].ariaValueText = text;
+  the.mix.disabled = ["", chosen().name].includes(the.second.value);
   the.size.disabled = Boolean(recording); // a recording has one size
   the.record.classList.toggle("recording", Boolean(recording));
   the.record.textContent = recording ? "Stop recording" : "Record";
@@ -204,7 +205,7 @@ const open = opening(async (number, file) => {
 const startCamera = opening(async number => useVideo(await openCamera(facing), "camera", "camera", number));
 const takePhoto = opening(async number => usePhoto(await createImageBitmap(the.video), "camera", number));
 
-const nameFor = suffix => `${source.name.replace(/\.[^.]*$/, "")}-${chosen().name}.${suffix}`;
+const nameFor = suffix => `${source.name.replace(/\.[^.]*$/, "")}-${source.style ?? chosen().name}.${suffix}`;
 
 function download(blob, name) {
   const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });

@@ -42,7 +42,8 @@ async function start({ description, useGpu }) {
     sessions.set(entry.name, Promise.resolve(session));
     return { result: { backend: nameOf(backend), isGpu: backend.provider === "webgpu", notes } };
   }
-  throw new Trouble("No backend of this browser paints as PyTorch does.");
+  throw new Trouble(notes.at(-1).includes("wrong, ") ? "No backend of this browser paints as PyTorch does."
+    : `No style could be loaded. ${notes.at(-1)}`);
 }
 
 async function findRight(entry, candidates, notes) {
@@ -171,6 +172,7 @@ async function paintOne(picture, style, stroke) {
 }
 
 async function paintAll(picture, look) {
+  const { check } = await load(look.style); // no part of the time
   const before = performance.now();
   if (picture.painted.size > 3) picture.painted.clear(); // each is as large as the photo
   const known = picture.painted.size;
@@ -179,7 +181,6 @@ async function paintAll(picture, look) {
   const second = look.second && look.mix ? await paintOne(picture, look.second, look.stroke) : null;
   const result = new ImageData(finish(picture.pixels, first, second, look), picture.width, picture.height);
   const bitmap = await createImageBitmap(result);
-  const { check } = await sessions.get(look.style);
   return { result: { bitmap, time, check, isNew }, transfer: [bitmap] };
 }
 
