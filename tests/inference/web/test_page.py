@@ -214,6 +214,14 @@ def test_the_brush_that_is_shown_is_the_one_that_paints(page: Page, tmp_path: Pa
     assert page.text("controls output[for=stroke]") == f"× {(2000 * 1500 / 2.5e6) ** 0.5:.2f}"
 
 
+def test_the_picture_before_is_shown_on_white_as_it_is_painted(page: Page, tmp_path: Path) -> None:
+    Image.new("RGBA", (WIDTH, HEIGHT), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    page.open(tmp_path / "clear.png")
+    page.painted()
+    stage = Image.open(io.BytesIO(page.tab.locator("#stage").screenshot()))
+    assert stage.convert("RGB").getpixel((stage.width // 4, stage.height // 4)) == (255, 255, 255)
+
+
 def test_the_divider_is_moved_by_pointer_and_keys(page: Page) -> None:
     def share() -> float:
         return float(page.tab.evaluate("() => parseFloat(getComputedStyle(after).clipPath.split(' ').at(-1))"))
@@ -263,6 +271,25 @@ def test_photos_are_dropped_and_pasted(page: Page, photo: Path, way: str) -> Non
         [base64.b64encode(photo.read_bytes()).decode(), way],
     )
     assert decibels(page.painted(), paint(photo, f"bundled:{REALTIME}")) > 40
+
+
+def test_a_file_over_the_window_is_marked_until_it_leaves_or_drops(page: Page) -> None:
+    def after(event: str, target: str = "null") -> bool:
+        return page.tab.evaluate(
+            f"""() => {{
+                const event = new DragEvent("{event}", {{
+                    bubbles: true, cancelable: true, relatedTarget: {target}, dataTransfer: new DataTransfer(),
+                }});
+                document.body.dispatchEvent(event);
+                return document.body.classList.contains("dropping");
+            }}"""
+        )
+
+    assert after("dragover")
+    assert after("dragleave", "document.querySelector('main')"), "to another part of the page"
+    assert not after("dragleave")
+    assert after("dragover")
+    assert not after("drop")
 
 
 SLOW_FILE = """() => {
@@ -575,6 +602,14 @@ def test_a_site_without_models_does_not_blame_the_browser(visit: Callable[..., P
         assert "styles/tiny.onnx: 404" in said
 
 
+def test_without_javascript_the_page_says_what_it_needs(visit: Callable[..., Page], server: SiteServer) -> None:
+    page = visit(server.address, java_script_enabled=False)
+    assert page.tab.is_visible("noscript p")
+    assert page.tab.title() == "fst – photos, videos and the camera as paintings"
+    assert not page.tab.is_visible("#status")
+    assert not page.tab.is_visible("#controls")
+
+
 def test_any_web_server_will_do_and_the_page_says_what_it_lacks(
     visit: Callable[..., Page], site: dict[str, bytes], photo: Path, tmp_path: Path
 ) -> None:
@@ -652,3 +687,16 @@ def test_the_page_fits_its_window(visit: Callable[..., Page], server: SiteServer
     assert (sum(int(part) for part in background[4:-1].split(",")) > 382) == (scheme == "light")
     for button in page.tab.query_selector_all("button:visible, label.button"):
         assert button.bounding_box()["height"] >= 44, "large enough for a finger"
+
+
+@pytest.mark.parametrize("size", [(1280, 800), (390, 844)])
+def test_the_picture_is_in_sight_at_every_control(
+    visit: Callable[..., Page], server: SiteServer, size: tuple[int, int]
+) -> None:
+    page = visit(server.address, viewport=dict(zip(("width", "height"), size, strict=True)))
+    page.wait("document.querySelector('#save:enabled')")
+    for control in ("strength", "stroke", "mix", "colours"):
+        page.tab.locator(f"#{control}").scroll_into_view_if_needed()
+        stage, box = (page.tab.locator(f"#{name}").bounding_box() for name in ("stage", control))
+        assert 0 <= stage["y"] <= size[1] - stage["height"]
+        assert box["y"] >= stage["y"] + stage["height"] or box["x"] >= stage["x"] + stage["width"], "not behind it"

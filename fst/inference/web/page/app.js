@@ -265,7 +265,6 @@ function listen() {
   the.divider.addEventListener("input", showValues);
   the.stroke.addEventListener("input", () => { brushIsChosen = true; });
   the.second.addEventListener("input", () => { if (the.mix.value === "0") the.mix.value = 50; });
-  the.controls.addEventListener("submit", event => event.preventDefault());
   the.controls.addEventListener("input", ({ target }) => {
     if (target === the.file) return;
     if (target.name === "style") setBrush();
@@ -278,7 +277,7 @@ function listen() {
   addEventListener("paste", event => open(event.clipboardData?.files[0]));
   for (const name of ["dragover", "dragleave", "drop"]) addEventListener(name, event => {
     event.preventDefault();
-    document.body.classList.toggle("dropping", name === "dragover");
+    document.body.classList.toggle("dropping", name === "dragover" || Boolean(event.relatedTarget)); // in the window
     if (name === "drop") open(event.dataTransfer.files[0]);
   });
 }
