@@ -67,8 +67,7 @@ function showValues() {
   for (const [name, text] of Object.entries(texts))
     document.querySelector(`output[for=${name}]`).textContent = the[name].ariaValueText = text;
   the.mix.disabled = ["", chosen().name].includes(the.second.value);
-  the.size.disabled = Boolean(recording); // a recording has one size
-  the.record.classList.toggle("recording", Boolean(recording));
+  the.size.disabled = the.record.classList.toggle("recording", Boolean(recording)); // a recording has one size
   the.record.textContent = recording ? "Stop recording" : "Record";
   the.stage.style.setProperty("--at", `${the.divider.value}%`);
 }
@@ -115,8 +114,7 @@ async function paintFrame() {
   show(bitmap, check, wanted.look.style);
   if (times !== sameLook) return;
   if (!times.length) say();
-  times.push(performance.now());
-  if (times.length > 20) times.shift();
+  if (times.push(performance.now()) > 20) times.shift();
   const rate = 1000 * (times.length - 1) / (times.at(-1) - times[0]), late = Math.round(performance.now() - began);
   const often = times.length > 1 ? ` · ${rate.toFixed(1)} frames a second` : "";
   the.status.textContent = `${sizeOf(width, height)}${often} · ${late} ms`;
@@ -221,8 +219,7 @@ async function save() {
 
 async function toggleRecording() {
   if (recording) return recording.stop();
-  const name = nameFor("");
-  let isWanted = true;
+  let name = nameFor(""), isWanted = true;
   recording = { stop() { isWanted = false; } }; // while the microphone is asked for
   showValues();
   try {

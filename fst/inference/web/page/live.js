@@ -19,7 +19,7 @@ export async function openCamera(facingMode) {
 
 /** A video file as the content of a video element; another element tries it, so that what is shown goes on. */
 export async function openFilm(file) {
-  const trial = Object.assign(document.createElement("video"), { src: URL.createObjectURL(file) });
+  const trial = Object.assign(document.createElement("video"), { playsInline: true, src: URL.createObjectURL(file) });
   const width = await new Promise((resolve, reject) => {
     trial.onloadeddata = () => resolve(trial.videoWidth);
     trial.onerror = () => reject(new Trouble(`This browser cannot play ${file.name}.`));

@@ -21,7 +21,9 @@ export function toCells(pixels, { cell, border, width, height, columns, rows, pl
       let to = ((y % cell) * cell + s) * plane + Math.floor(y / cell) * columns;
       for (let x = s; x < columns * cell; x += cell, to++) {
         const from = 4 * (down[y] * width + across[x]);
-        for (let c = 0; c < 3; c++) floats[to + c * colour] = pixels[from + c] / 127.5 - 1;
+        floats[to] = pixels[from] / 127.5 - 1;
+        floats[to + colour] = pixels[from + 1] / 127.5 - 1;
+        floats[to + 2 * colour] = pixels[from + 2] / 127.5 - 1;
       }
     }
   return floats;
@@ -36,7 +38,9 @@ export function fromCells(floats, { cell, border, width, height, columns, plane,
     const row = place(y + border, cell * plane, columns);
     for (let x = 0; x < width; x++, to += 4) {
       const from = row + across[x];
-      for (let c = 0; c < 3; c++) pixels[to + c] = floats[from + c * colour] * 127.5 + 127.5;
+      pixels[to] = floats[from] * 127.5 + 127.5;
+      pixels[to + 1] = floats[from + colour] * 127.5 + 127.5;
+      pixels[to + 2] = floats[from + 2 * colour] * 127.5 + 127.5;
     }
   }
   return pixels;
