@@ -57,6 +57,7 @@ class VideoWriter:
             raise UserError(f"no encoder '{name}' in this FFmpeg; try h264, hevc, vp9 or av1") from error
         self._encoder_options = self._choose_options()
         self._container: Any = None
+        self._is_broken = False  # a file whose opening failed: writing into it would crash FFmpeg
         self._scaler = VideoReformatter()
         self._last = -(2**63)  # pts
         self.notes: list[str] = []
@@ -64,8 +65,12 @@ class VideoWriter:
 
     def write(self, frame: Frame, picture: np.ndarray | None) -> None:
         """Append a frame's packets and, in place of its own picture, this one: uint8 `(H, W, 3)` RGB."""
+        if self._is_broken:  # frames that waited when it broke
+            return
         if picture is not None and self._container is None:
+            self._is_broken = True
             self._open(frame, picture)  # the size is known only now
+            self._is_broken = False
         for index, packet in frame.packets:
             self._copy(index, packet)
         if picture is not None:

@@ -1,5 +1,6 @@
 """Sizes, formats and options of what is written."""
 
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,8 +10,10 @@ from PIL import Image
 
 from fst.errors import UserError
 from fst.inference.video.pipeline import stylize_video
+from fst.inference.video.reader import VideoReader
 from fst.inference.video.types import VideoOptions, find_frames
-from tests.clips import HEIGHT, WIDTH, gray, invert, look, make_gif, make_video, same
+from fst.inference.video.writer import VideoWriter
+from tests.clips import BEST, HEIGHT, WIDTH, gray, invert, look, make_gif, make_video, same
 from tests.conftest import make_picture
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
@@ -78,6 +81,20 @@ def test_a_videos_frames_as_pictures_and_back(clip: Path, tmp_path: Path) -> Non
     assert seen.times == [Fraction(number, 24) for number in range(20) if number != 9]
     assert {picture.shape for picture in seen.pictures} == {(HEIGHT, WIDTH, 3)}
     assert abs(seen.pictures[4].astype(int) - gray(4)).mean() < 4
+
+
+def test_nothing_is_written_to_a_file_whose_opening_failed(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise BrokenPipeError
+
+    with closing(VideoReader(clip)) as reader, closing(VideoWriter(clip.with_name("out.mkv"), reader, BEST)) as writer:
+        frames = [frame for frame in reader if frame.picture is not None]
+        with monkeypatch.context() as patch:
+            patch.setattr(VideoReader, "copy_streams", fail)
+            with pytest.raises(BrokenPipeError):
+                writer.write(frames[0], frames[0].picture)
+        for frame in frames[1:]:  # those that were queued; FFmpeg would crash
+            writer.write(frame, frame.picture)
 
 
 def test_a_preset_trades_size_for_speed(clip: Path, tmp_path: Path) -> None:
