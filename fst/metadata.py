@@ -38,8 +38,7 @@ class Metadata:
         """A picture in sRGB, converted to the photo's profile."""
         if not self.icc:
             return image
-        source, target = ImageCms.createProfile("sRGB"), ImageCms.ImageCmsProfile(io.BytesIO(self.icc))
-        return ImageCms.profileToProfile(image, source, target, outputMode=image.mode) or image
+        return ImageCms.applyTransform(image, _from_srgb(self.icc, image.mode)) or image
 
     def save_options(self, image_format: str) -> dict[str, Any]:
         """Arguments for Pillow's `Image.save`; what the format cannot hold is left out."""
@@ -74,14 +73,18 @@ def read_metadata(image: Image.Image) -> Metadata:
 
 
 def _rgb_profile(image: Image.Image) -> bytes:
-    """The profile, if it is one of RGB values: the result has no other."""
+    """The profile, if sRGB can be converted to it; so it is one of RGB values."""
     icc = image.info.get("icc_profile") or b""
     with suppress(ImageCms.PyCMSError, OSError):
         if icc and image.mode in ("RGB", "RGBA"):
-            profile = ImageCms.ImageCmsProfile(io.BytesIO(icc)).profile
-            if profile.xcolor_space.strip() == "RGB" and profile.is_intent_supported(0, 1):  # can be converted to
-                return icc
+            _from_srgb(icc, image.mode)
+            return icc
     return b""
+
+
+def _from_srgb(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform:
+    target = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+    return ImageCms.buildTransform(ImageCms.createProfile("sRGB"), target, mode, mode)
 
 
 def _exif(image: Image.Image, has_profile: bool) -> bytes:

@@ -83,6 +83,10 @@ def test_what_the_result_cannot_have_is_left_out(tmp_path: Path) -> None:
         write_image(make_picture(20, 20), tmp_path / name, Metadata(metadata.exif, b"x" * 70_000))
         with Image.open(tmp_path / name) as image:
             assert "xmp" not in image.info
+    profile = wide_profile().replace(b"para", b"none")  # the curves
+    assert ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile.is_intent_supported(0, 1), "it says so, wrongly"
+    with Image.open(photo(tmp_path / "half.jpg", bytes(profile))) as image:
+        assert read_metadata(image).icc == b""
     broken = io.BytesIO()
     make_picture(20, 20).save(broken, "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + bytes(20), icc_profile=b"none")
     with Image.open(broken) as image:

@@ -23,6 +23,7 @@ from fst.pictures import (
     image_size,
     is_animated,
 )
+from fst.signals import Interrupted
 
 _FILE_SUFFIX = re.compile(r"\.[A-Za-z]\w{0,4}")  # "results.2024" and "v1.0" may be folders
 
@@ -59,23 +60,35 @@ class Plan:
         """Around the work on one input: if it fails, the others are done all the same."""
         try:
             yield
-        except BrokenPipeError:  # nobody reads standard output any more
+        except (BrokenPipeError, Interrupted):  # nobody reads standard output any more, or the user stops
             raise
-        except (UserError, RunError, OSError, MemoryError) as error:
-            failure: Exception = error
-            if isinstance(error, OSError):
-                failure = RunError(f"{name}: {error.strerror or error}")
-            elif isinstance(error, MemoryError):
-                failure = RunError(f"{name}: not enough memory")
-            if self.alone:
-                raise failure from error.__cause__
-            self.fail(failure)
+        except Exception as error:
+            failure = _failure(name, error)
+            if not self.alone:
+                self.fail(failure)
+            elif failure is error:
+                raise
+            else:
+                raise failure from error
 
     def fail(self, error: object) -> None:
         self.failed += 1
         from tqdm import tqdm  # here, because loading it takes long
 
         tqdm.write(f"fst: {one_line(error)}", file=sys.stderr)
+
+
+def _failure(name: str | Path, error: Exception) -> UserError | RunError:
+    """An error of any kind as one that names the input."""
+    if isinstance(error, UserError | RunError):
+        return error
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+    elif isinstance(error, MemoryError):
+        reason = "not enough memory"
+    else:
+        reason = f"{type(error).__name__}: {error}"
+    return RunError(f"{name}: {reason}")
 
 
 def plan(

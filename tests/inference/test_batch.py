@@ -180,7 +180,7 @@ def test_what_the_system_refuses_costs_one_input(
     fake: FakeStylizer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("in/locked").mkdir(parents=True)
-    for name in ("a.png", "b.png", "long.png", "huge.png"):
+    for name in ("a.png", "b.png", "long.png", "huge.png", "odd.png"):
         make_picture(20, 20).save(f"in/{name}")
     exists, scandir, read = Path.exists, os.scandir, read_photo
 
@@ -195,8 +195,8 @@ def test_what_the_system_refuses_costs_one_input(
         return scandir(path)
 
     def read_or_not(path: Path, *options: object, **others: Any) -> Image.Image:
-        if path.name == "huge.png":
-            raise MemoryError
+        if path.name in ("huge.png", "odd.png"):
+            raise MemoryError if path.name == "huge.png" else ZeroDivisionError("a fault in fst")
         return read(path, *options, **others)
 
     monkeypatch.setattr(Path, "exists", exists_or_not)
@@ -209,8 +209,9 @@ def test_what_the_system_refuses_costs_one_input(
         "fst: in/locked: Permission denied",
         "fst: in/long.png: File name too long",  # names are checked before the work begins
         "fst: in/huge.png: not enough memory",
+        "fst: in/odd.png: ZeroDivisionError: a fault in fst",
     ]
-    assert captured.out == "2 stylized, 4 failed\n"
+    assert captured.out == "2 stylized, 5 failed\n"
     assert stylize("in/locked", "-o", "out") == 1
     assert capsys.readouterr().err == "fst: in/locked: Permission denied\n"
 
