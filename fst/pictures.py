@@ -10,17 +10,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from PIL import ExifTags, Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps, features
 
 from fst.errors import RunError, UserError
 from fst.files import expand_user, refusal_to_read, write_errors_of, written_atomically
 from fst.metadata import Metadata, read_metadata
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".jfif"})
+_AVIF = features.check("avif")  # not every build of Pillow reads it
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".jfif"}) | (
+    {".avif"} if _AVIF else frozenset()
+)
 WRITABLE_PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 LEAST_SIDE = 16  # pixels of a picture to stylize; below it the networks' reflection paddings no longer fit
 # Only these formats are read, whatever a file's suffix: for PostScript, for example, Pillow would run Ghostscript.
-_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP") + (("AVIF",) if _AVIF else ())
 _OPAQUE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".bmp", ".ppm"})  # these cannot hold an alpha channel
 _JPEG_QUALITY = 95
 _MOST_SIDE = {"JPEG": 65_500, "WEBP": 16_383}  # pixels that Pillow writes; other formats have no such limit
@@ -187,7 +190,7 @@ def _image_errors(name: str | Path) -> Iterator[None]:
         if isinstance(error, FileNotFoundError):
             reason = "no such file"
         elif isinstance(error, Image.UnidentifiedImageError):
-            reason = f"not a picture ({', '.join(_FORMATS)}), or damaged"
+            reason = f"not a picture ({', '.join(FORMATS)}), or damaged"
         elif isinstance(error, OSError) and error.strerror:
             reason = error.strerror
         else:
@@ -199,7 +202,7 @@ def _open(path: Path, file: BinaryIO | None = None) -> Image.Image:
     if file is None and (refusal := refusal_to_read(path)):
         raise ImageError(f"{path} {refusal}")
     Image.preinit()  # otherwise the first file whose suffix is wrong makes Pillow load all its formats
-    return Image.open(file or path, formats=_FORMATS)
+    return Image.open(file or path, formats=FORMATS)
 
 
 def _convert(image: Image.Image) -> Image.Image:

@@ -10,7 +10,7 @@ from PIL import Image, ImageCms
 
 from fst.errors import RunError, UserError
 from fst.pictures import (
-    _FORMATS,
+    FORMATS,
     PICTURE_SUFFIXES,
     ImageError,
     allow_megapixels,
@@ -133,7 +133,7 @@ POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\nshowpage\n%%EO
 
 
 def test_formats_that_no_suffix_names_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert set(_FORMATS) == {Image.registered_extensions()[suffix] for suffix in PICTURE_SUFFIXES}
+    assert set(FORMATS) == {Image.registered_extensions()[suffix] for suffix in PICTURE_SUFFIXES}
     monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_: pytest.fail("runs Ghostscript"))
     (tmp_path / "script.jpg").write_bytes(POSTSCRIPT)
     Image.new("RGB", (8, 8)).save(tmp_path / "other.jpg", "DDS")
@@ -143,6 +143,13 @@ def test_formats_that_no_suffix_names_are_not_read(tmp_path: Path, monkeypatch: 
             read_image(tmp_path / name)
     Image.new("RGB", (8, 8)).save(tmp_path / "misnamed.jpg", "WEBP")
     assert read_image(tmp_path / "misnamed.jpg").size == (8, 8)
+
+
+@pytest.mark.skipif("AVIF" not in FORMATS, reason="this Pillow does not read AVIF")
+def test_avif_is_read(tmp_path: Path) -> None:
+    image = read_image(saved(tmp_path, Image.new("RGB", (32, 16), RED), "photo.avif"))
+    assert image.size == (32, 16)
+    assert mean_color(image) == pytest.approx(RED, abs=6)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from PIL import Image
 
 from fst.cli import main
 from fst.inference.pipes import holds_video, standard_input, standard_output
+from fst.pictures import FORMATS
 from tests.clips import gray, look, make_video
 from tests.conftest import make_picture
 from tests.mistakes import run
@@ -73,7 +74,12 @@ def encoded(image: Image.Image, image_format: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("image_format", "asked", "expected"), [("JPEG", [], "PNG"), ("BMP", ["--format", "jpg"], "JPEG")]
+    ("image_format", "asked", "expected"),
+    [
+        ("JPEG", [], "PNG"),
+        ("BMP", ["--format", "jpg"], "JPEG"),
+        pytest.param("AVIF", [], "PNG", marks=pytest.mark.skipif("AVIF" not in FORMATS, reason="not in this Pillow")),
+    ],
 )
 def test_a_picture(piped: Piped, style_file: Path, image_format: str, asked: list[str], expected: str) -> None:
     piped.start("-", "-s", str(style_file), "-o", "-", *asked)

@@ -24,9 +24,11 @@ from fst.inference.video.types import (
     Frame,
     guess_matrix,
 )
+from fst.pictures import FORMATS
 
 _MATRICES = {BT709, 4, BT470BG, BT601, 7, 9}  # the YCbCr matrices that FFmpeg's scaler knows
-
+# Still images, which FFmpeg would film: its readers of them, beside those that are called *_pipe, and brands of HEIF.
+_STILLS = {"image2", "ico", "fits", "avif", "heic", "heix", "heim", "heis", "mif1", "mif2"}
 _MOST_PACKETS = 256  # per frame, so that sound longer than the video does not fill the memory
 
 
@@ -52,9 +54,13 @@ class VideoReader:
         except av.FFmpegError as error:
             reason = "no such file" if isinstance(error, FileNotFoundError) else "not a video, or damaged"
             raise UserError(f"{path}: {reason}") from error
+        kind = self._container.format.name
+        if kind.endswith("_pipe") or {kind, self._container.metadata.get("major_brand")} & _STILLS:
+            self.close()
+            raise UserError(f"{path}: not a picture that fst reads; convert it to one of {', '.join(FORMATS)}")
         video: Any = self._container.streams.best("video")
         # FFmpeg would render a .txt file as video, and take the cover of a song for one.
-        if video is None or self._container.format.name == "tty" or video.disposition & Disposition.attached_pic:
+        if video is None or kind == "tty" or video.disposition & Disposition.attached_pic:
             self.close()
             raise UserError(f"{path}: no video in it")
         video.thread_type = "AUTO"

@@ -10,6 +10,7 @@ import pytest
 
 from fst.errors import UserError
 from fst.inference.video.pipeline import stylize_video
+from fst.pictures import FORMATS
 from tests.clips import BEST, HEIGHT, WIDTH, copy_packets, gray, invert, look, make_video, same
 from tests.conftest import make_picture
 
@@ -173,3 +174,12 @@ def test_what_is_no_video_is_one_line(tmp_path: Path, kind: str, message: str) -
     assert str(failure.value).startswith(f"{source}: ")
     assert "\n" not in str(failure.value)
     assert not (tmp_path / "out.mp4").exists()
+
+
+@pytest.mark.parametrize("suffix", [".ico", ".tga", ".pcx", ".avif"])
+def test_a_still_image_is_no_video_of_one_frame(tmp_path: Path, suffix: str) -> None:
+    if suffix == ".avif" and "AVIF" not in FORMATS:
+        pytest.skip("this Pillow does not write AVIF")
+    make_picture(32, 32).save(source := tmp_path / f"still{suffix}")
+    with pytest.raises(UserError, match=r"not a picture that fst reads; convert it to one of JPEG, PNG"):
+        stylize_video(source, {tmp_path / "out.mkv": same})
