@@ -1,5 +1,6 @@
 """Standard input and output in place of files: `-` in `fst stylize - -s STYLE -o -`."""
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -51,8 +52,18 @@ def holds_video() -> bool:
 
 def video_input() -> Any:
     """For `av.open`: a file as it is, for formats that are read from several places, else a stream."""
-    stream = standard_input()
-    return stream if stream.seekable() else _Stream(read=stream.read)
+    stream: Any = standard_input()
+    if stream.seekable():
+        return stream
+    held = stream.read1()  # what `holds_video` has looked at
+
+    def read(size: int) -> bytes:
+        nonlocal held
+        # Not by the buffer, whose lock a thread that waits here would still hold when Python ends.
+        data, held = (held[:size], held[size:]) if held else (os.read(stream.fileno(), size), b"")
+        return data
+
+    return _Stream(read=read)
 
 
 def video_output() -> Any:

@@ -2,10 +2,11 @@
 
 import io
 import os
+import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ import pytest
 from PIL import Image
 
 from fst.cli import main
-from fst.inference.pipes import holds_video, standard_input, standard_output
+from fst.inference.pipes import PIPE, holds_video, standard_input, standard_output
+from fst.inference.video.pipeline import stylize_video
 from fst.pictures import FORMATS
+from fst.signals import Interrupted, StopRequest
 from tests.clips import gray, look, make_video
 from tests.conftest import make_picture
 from tests.mistakes import run
@@ -59,6 +62,13 @@ class Piped:
         self._reading.join(60)
         assert self.status == status
         return bytes(self.out)
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -107,10 +117,7 @@ def test_a_video_comes_out_while_it_goes_in(
     data = clip.read_bytes()
     piped.start("-", "-s", str(style_file), "-o", "-", "--preset", "ultrafast")
     piped.feed(data[: len(data) * 3 // 4])
-    end = time.monotonic() + 30
-    while len(piped.out) < 50_000 and time.monotonic() < end:
-        time.sleep(0.01)
-    assert len(piped.out) >= 50_000, "before the input has ended"
+    wait_until(lambda: len(piped.out) >= 50_000)  # before the input has ended
     piped.feed(data[len(data) * 3 // 4 :])
     with av.open(io.BytesIO(piped.finish())) as film:
         assert "matroska" in film.format.name
@@ -158,3 +165,41 @@ def test_mistakes_are_one_line(tmp_path: Path, style_file: Path, monkeypatch: py
     for function in (standard_input, standard_output, holds_video):
         with pytest.raises(Exception, match=r"terminal|nothing is piped in"):
             function()
+
+
+@pytest.mark.parametrize("share", [0.75, 0.001])
+def test_a_signal_ends_a_pipe_that_brings_nothing_more(
+    share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (60, 96, 128, 3), np.uint8)
+    data = make_video(tmp_path / "in.mkv", list(noise)).read_bytes()
+    source, feed = os.pipe()
+    stop, out, painted, done = StopRequest(), tmp_path / "out.mkv", threading.Event(), threading.Event()
+    in_time = []
+
+    def paint(picture: np.ndarray) -> np.ndarray:
+        painted.set()
+        return picture
+
+    def pipe() -> None:
+        with os.fdopen(feed, "wb") as file:
+            file.write(data[: round(len(data) * share)])
+            file.flush()
+            painted.wait(10 if share > 0.5 else 0.5)  # without enough of it nobody knows what it is
+            stop.signal = signal.SIGINT
+            in_time.append(done.wait(20))
+
+    feeder = threading.Thread(target=pipe)
+    with io.TextIOWrapper(os.fdopen(source, "rb")) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        feeder.start()
+        if share > 0.5:
+            frames = stylize_video(PIPE, {out: paint}, stop=stop).frames
+            assert 0 < frames == len(look(out).times)
+        else:
+            with pytest.raises(Interrupted, match="step 0"):
+                stylize_video(PIPE, {out: paint}, stop=stop)
+        done.set()
+        for thread in (feeder, *(left for left in threading.enumerate() if left.name == "decode")):
+            thread.join()
+    assert in_time == [True]

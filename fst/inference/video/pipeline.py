@@ -1,13 +1,15 @@
 """Stylizing videos: decoding, the networks and encoding run at the same time, each in threads of its own."""
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import repeat
+from itertools import chain, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from queue import Empty, Queue
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from fst.inference.video.writer import VideoWriter
 
 Stylize = Callable[[np.ndarray], np.ndarray]
+_PATIENCE = 0.5  # seconds: how long a signal may go unnoticed while a pipe brings nothing
 
 
 @dataclass(frozen=True)
@@ -82,14 +85,14 @@ def stylize_video(
     options, stop = options or VideoOptions(), stop or StopRequest()
     name = source if isinstance(source, Path) else source[0].parent
     with ExitStack() as stack:
-        reader = stack.enter_context(closing(_open_reader(source, options)))
+        reader, read = stack.enter_context(_read_ahead(source, options, stop))
         opened = []
         for target, stylize in outputs.items():
             path = stack.enter_context(_destination(target))
             writer = stack.enter_context(closing(_open_writer(path, reader, options)))
             steadier = Steadier() if options.steady else None
             opened.append(_Output(target, errors_of(name)(stylize), writer, steadier))
-        frames = _stylize_frames(reader, opened, stop, at_once)
+        frames = _stylize_frames(read, reader.expected, opened, at_once)
         if not frames and stop.signal is not None:
             raise Interrupted(stop.signal, 0)
         if not frames:
@@ -144,18 +147,57 @@ def _destination(target: Path) -> AbstractContextManager[Path]:
     return nullcontext(target) if is_template(target) or target == PIPE else written_atomically(target)
 
 
-def _stylize_frames(reader: "Reader", outputs: Sequence[_Output], stop: StopRequest, at_once: int) -> int:
-    """Read, stylize and write all frames, each in threads of its own; returns how many frames were written."""
-    frames, count = iter(reader), 0
+@contextmanager
+def _read_ahead(
+    source: Path | Sequence[Path], options: VideoOptions, stop: StopRequest
+) -> "Iterator[tuple[Reader, Iterator[Frame]]]":
+    """A reader and its frames, read in a thread of their own, until their end or a signal.
 
-    def read(_: None) -> "Frame | None":
-        return next(frames, None)
+    A pipe may never bring what the thread waits for: then it is left behind.
 
-    def until_the_end(decoded: "Iterable[Frame | None]") -> "Iterator[Frame]":
-        for frame in decoded:
-            if frame is None or stop.signal is not None:
-                return
-            yield frame
+    Raises:
+        Interrupted: stopped before the reader was open.
+    """
+    read: Queue[Any] = Queue(AHEAD)  # the reader, its frames, then `None` or an error
+    done = threading.Event()
+
+    def work() -> None:
+        with ExitStack() as stack:
+            try:
+                reader = stack.enter_context(closing(_open_reader(source, options)))
+                for item in chain([reader], reader, [None]):
+                    read.put(item)
+                    if done.is_set():
+                        return
+            except Exception as error:
+                read.put(error)
+            done.wait()  # before the reader is closed: writers look into it, too
+
+    def take() -> Any:
+        while stop.signal is None:
+            with suppress(Empty):
+                if isinstance(item := read.get(timeout=_PATIENCE), Exception):
+                    raise item
+                return item
+        return None
+
+    thread = threading.Thread(target=work, name="decode", daemon=True)
+    thread.start()
+    try:
+        if (reader := take()) is None:
+            assert stop.signal is not None
+            raise Interrupted(stop.signal, 0)
+        yield reader, iter(take, None)
+    finally:
+        done.set()
+        while not read.empty():  # room for what the thread still holds
+            read.get()
+        thread.join(_PATIENCE)
+
+
+def _stylize_frames(read: "Iterable[Frame]", expected: int, outputs: Sequence[_Output], at_once: int) -> int:
+    """Stylize and write all frames, each in threads of its own; returns how many frames were written."""
+    count = 0
 
     def stylize(frame: "Frame") -> "tuple[Frame, list[np.ndarray] | None]":
         return frame, None if frame.picture is None else [output.stylize(frame.picture) for output in outputs]
@@ -172,11 +214,10 @@ def _stylize_frames(reader: "Reader", outputs: Sequence[_Output], stop: StopRequ
             output.write(frame, picture)
         return stylized is not None
 
-    bar = tqdm(total=reader.expected or None, unit="frame", leave=False, disable=None)
-    decoder, blender, encoder = (ThreadPoolExecutor(1, name) for name in ("decode", "steady", "encode"))
-    with bar, decoder, blender, encoder, stylizing_threads(at_once) as stylizers:
-        decoded = until_the_end(map_in(decoder, read, repeat(None), AHEAD))
-        stylized = map_in(stylizers, stylize, decoded, at_once)
+    bar = tqdm(total=expected or None, unit="frame", leave=False, disable=None)
+    blender, encoder = (ThreadPoolExecutor(1, name) for name in ("steady", "encode"))
+    with bar, blender, encoder, stylizing_threads(at_once) as stylizers:
+        stylized = map_in(stylizers, stylize, read, at_once)
         if any(output.steadier for output in outputs):
             stylized = map_in(blender, steady, stylized, AHEAD)
         for has_picture in map_in(encoder, write, stylized, AHEAD):
