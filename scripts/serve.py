@@ -20,7 +20,7 @@ from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -28,6 +28,8 @@ from fst.errors import RunError, UserError, one_line
 from fst.hardware import keep_large_blocks, used_memory
 from fst.inference.stylizer import Stylizer
 from fst.pictures import encode_image, read_image
+
+_GONE = 499  # a status that only /metrics shows: the client went away while it sent the picture
 
 
 class Refused(Exception):  # noqa: N818 (an answer)
@@ -86,6 +88,8 @@ class Service:
         except Refused as refused:
             headers = {"Retry-After": "1"} if refused.status == 503 else None
             response = JSONResponse({"error": one_line(refused)}, refused.status, headers)
+        except ClientDisconnect:
+            response = Response(status_code=_GONE)
         self._answers[response.status_code] += 1
         return response
 
@@ -140,7 +144,10 @@ def main() -> None:
     parser.add_argument("--patience", type=float, default=30.0, help="seconds that a request may take; default 30")
     arguments = parser.parse_args()
     keep_large_blocks()
-    stylizers = {name: Stylizer(name, arguments.device) for name in arguments.styles}
+    try:
+        stylizers = {name: Stylizer(name, arguments.device) for name in arguments.styles}
+    except (UserError, RunError) as error:
+        parser.error(one_line(error))
     service = Service(stylizers, waiting=arguments.waiting, patience=arguments.patience)
     uvicorn.run(service.app, host=arguments.host, port=arguments.port, log_level="warning")
 

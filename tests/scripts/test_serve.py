@@ -3,6 +3,7 @@
 import http.client
 import io
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from tests.conftest import make_picture
 
 uvicorn = pytest.importorskip("uvicorn")
 pytest.importorskip("starlette")
-from scripts.serve import Service  # noqa: E402 (needs the extra)
+from scripts.serve import Service, main  # noqa: E402 (needs the extra)
 
 MOST_PIXELS = 10_000
 
@@ -88,3 +89,28 @@ def test_what_takes_too_long_or_is_too_much(style_file: Path) -> None:
     with serving(style_file, patience=0.5) as port, ThreadPoolExecutor(16) as clients:
         answers = list(clients.map(lambda _: ask(port, "/stylize?style=tiny", upload(40, 40))[0], range(16)))
     assert set(answers) == {503, 504}, "no more than 8 wait"
+
+
+def test_a_client_that_goes_away_is_counted(style_file: Path) -> None:
+    with serving(style_file, patience=60) as port:
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"POST /stylize?style=tiny HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nfirst")
+            time.sleep(0.3)
+        end = time.monotonic() + 20
+        while b'fst_requests_total{status="499"} 1' not in ask(port, "/metrics")[1]:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        assert ask(port, "/health") == (200, b'{"waiting":0}')
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"), [(["nope"], "no style 'nope'"), (["udnie", "--device", "cuda:77"], "cuda:77")]
+)
+def test_mistakes_in_its_command_are_one_line(
+    arguments: list[str], named: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["serve.py", *arguments])
+    with pytest.raises(SystemExit):
+        main()
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "error:" in line)
+    assert named in line
