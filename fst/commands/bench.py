@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 from fst.commands import flags
@@ -37,5 +38,7 @@ def run(options: argparse.Namespace) -> int:
     result = bench(options.networks, options.backends, sizes, options.rounds, options.device)
     print(f"{result['machine']}\n{format_rows(result['rows'])}")
     if options.json:
-        write_atomically(options.json, json.dumps(result, indent=2).encode())
+        # JSON knows no infinity, the PSNR of equal pictures.
+        rows = [{key: None if value == math.inf else value for key, value in row.items()} for row in result["rows"]]
+        write_atomically(options.json, json.dumps(result | {"rows": rows}, indent=2, allow_nan=False).encode())
     return 0

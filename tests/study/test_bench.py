@@ -1,4 +1,5 @@
 import json
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,11 @@ def test_every_row_is_there_and_the_unit_is_the_plain_network(tmp_path: Path, ca
     assert cells == [("johnson", PLAIN, "33x17"), ("realtime", "torch", "33x17"), ("johnson", "torch", "33x17")]
     for row in rows:
         assert row["fps"] == pytest.approx(1000 / row["median_ms"])
-        assert row["psnr"] > 40
+        assert (row["psnr"] or inf) > 40  # null if equal
         assert row["peak_mib"] > 100
     unit = rows[0]["median_ms"]
     assert [row["ratio"] for row in rows] == pytest.approx([unit / row["median_ms"] for row in rows])
-    assert rows[0]["psnr"] > 70  # the same network without the fast forms of its layers
+    assert (rows[0]["psnr"] or inf) > 70  # the same network without the fast forms of its layers
     assert "machine" in json.loads(path.read_text())
     assert "33x17" in capsys.readouterr().out
 
@@ -31,6 +32,15 @@ def test_a_style_can_be_measured(style_file: Path, tmp_path: Path) -> None:
     command = ["bench", "--networks", str(style_file), "--backends", "torch", "--sizes", "32x32", "--rounds", "1"]
     assert fst([*command, "--json", str(path)]) == 0
     assert json.loads(path.read_text())["rows"][1]["network"] == str(style_file)
+
+
+def test_what_json_has_no_number_for_is_null(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"network": "a", "psnr": float("inf"), "fps": 3.0}
+    monkeypatch.setattr("fst.study.bench.bench", lambda *_: {"machine": "this", "rows": [row]})
+    monkeypatch.setattr("fst.study.bench.format_rows", str)
+    assert fst(["bench", "--sizes", "32x32", "--json", str(tmp_path / "bench.json")]) == 0
+    text = (tmp_path / "bench.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["rows"] == [{"network": "a", "psnr": None, "fps": 3.0}]
 
 
 def test_only_backends_of_the_device_are_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
