@@ -239,6 +239,19 @@ def bundled_styles() -> list[Path]:
     return sorted(resource_folder("checkpoints").glob(f"*{STYLE_SUFFIX}"))
 
 
+def check_style_name(name: str) -> str:
+    """Return a style's name unchanged if `-s` can take it.
+
+    Raises:
+        UserError: no file can have it, or `find_style` or the command line would take it for something else.
+    """
+    check_name(name)
+    is_path = name[0] in ".~" or Path(name).suffix.lower() in PICTURE_SUFFIXES | {STYLE_SUFFIX}
+    if is_path or name[0] == "-" or name == "all" or name.startswith(BUNDLED):
+        raise UserError(f"name='{name}' means something else after -s; choose another")
+    return name
+
+
 def find_style(name_or_path: str | Path) -> Path:
     """The style file meant by a name from `list_styles`, by `bundled:NAME`, or by a path.
 

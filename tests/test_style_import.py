@@ -78,7 +78,7 @@ def original(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Original:
 def test_the_output_is_the_originals(original: Original, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["import", "mosaic.pth", "--name", "mosaic"]) == 0
     path = Path("outputs/mosaic/imported/mosaic.safetensors")
-    assert capsys.readouterr().out == f"{path} use it:  fst stylize PHOTO -s mosaic\n"
+    assert capsys.readouterr().out == f"{path}\nuse it:  fst stylize PHOTO -s mosaic\n"
     assert dict(read_info(path).arguments) == {"width": WIDTH, "blocks": BLOCKS}
     stylizer = Stylizer("mosaic", "cpu")
     for size in ((48, 64), (100, 36)):
@@ -89,6 +89,14 @@ def test_the_output_is_the_originals(original: Original, capsys: pytest.CaptureF
     assert stylizer(torch.rand(1, 3, 37, 51)).shape == (1, 3, 37, 51), "any size"
     assert main(["styles"]) == 0
     assert "as mosaic; pytorch_examples (width 4, blocks 2)  outputs" in capsys.readouterr().out
+
+
+def test_what_is_printed_can_be_pasted(original: Original, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["import", "mosaic.pth", "--name", "my style"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "outputs/my style/imported/my style.safetensors",
+        "use it:  fst stylize PHOTO -s 'my style'",
+    ]
 
 
 class Code:
@@ -120,6 +128,12 @@ def test_other_files_are_one_line(original: Original) -> None:
         "missing.pth --name a": "missing.pth: no such file",
         "mosaic.pth": "--name",
         "mosaic.pth --name a/b": "cannot be a file's name",
+        "mosaic.pth --name a.jpg": "name='a.jpg' means something else after -s",
+        "mosaic.pth --name a.safetensors": "means something else after -s",
+        "mosaic.pth --name .a": "means something else after -s",
+        "mosaic.pth --name=-a": "means something else after -s",
+        "mosaic.pth --name all": "means something else after -s",
+        "mosaic.pth --name bundled:a": "means something else after -s",
         "mosaic.pth --name a -o a.pth": "-o a.pth: a style is a .safetensors file",
         "mosaic.pth --name a -o there.safetensors": "exists; --force overwrites it",
         ". --name a": ". is a folder",

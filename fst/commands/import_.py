@@ -1,6 +1,7 @@
 """`fst import`: makes a style file of another project's network."""
 
 import argparse
+import shlex
 from pathlib import Path
 
 from fst.commands.flags import Commands
@@ -17,10 +18,10 @@ def add(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from fst.files import check_name, check_writable, refusal_to_read
-    from fst.style_info import STYLE_SUFFIX
+    from fst.files import check_writable, refusal_to_read
+    from fst.style_info import STYLE_SUFFIX, check_style_name
 
-    check_name(options.name)
+    check_style_name(options.name)
     output = options.output or Path("outputs", options.name, "imported", options.name + STYLE_SUFFIX)
     if output.suffix != STYLE_SUFFIX:
         raise UserError(f"-o {output}: a style is a {STYLE_SUFFIX} file")
@@ -34,5 +35,7 @@ def run(options: argparse.Namespace) -> int:
     from fst.style_import import import_style
 
     save_style(output, *import_style(options.file, options.name))
-    print(one_line(f"{output}\nuse it:  fst stylize PHOTO -s {output if options.output else options.name}", None))
+    print(one_line(output, None))
+    style = shlex.quote(str(output) if options.output else options.name)
+    print(one_line(f"use it:  fst stylize PHOTO -s {style}", None))
     return 0
