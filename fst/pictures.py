@@ -55,19 +55,18 @@ def _warn(error: OSError) -> None:
 def find_images(
     root: Path, suffixes: Set[str] = PICTURE_SUFFIXES, on_error: Callable[[OSError], None] = _warn
 ) -> list[Path]:
-    """All pictures (or other `suffixes`) below `root`, nested folders too, hidden files left out, in a fixed order.
+    """All pictures (or other `suffixes`) below `root`, nested folders too, in a fixed order; what is hidden (its name
+    begins with a dot), files and folders, is left out.
 
     Args:
         on_error: called for each folder that cannot be listed.
     """
-    return sorted(
-        path
-        for folder, _, names in os.walk(root, onerror=on_error)
-        for name in names
-        if not name.startswith(".")
-        and (path := Path(folder, name)).suffix.lower() in suffixes
-        and refusal_to_read(path) is None
-    )
+    found = []
+    for folder, folders, names in os.walk(root, onerror=on_error):
+        folders[:] = [name for name in folders if not name.startswith(".")]  # os.walk goes into these
+        paths = [Path(folder, name) for name in names if not name.startswith(".")]
+        found += [path for path in paths if path.suffix.lower() in suffixes and refusal_to_read(path) is None]
+    return sorted(found)
 
 
 def require_images(folder: str | Path, name: str) -> list[Path]:
@@ -114,8 +113,10 @@ def read_photo(
     file: BinaryIO | None = None,
     check_size: Callable[[int, int], None] | None = None,
 ) -> tuple[Image.Image, Metadata]:
-    """As `read_image`, with what else is in the file."""
+    """As `read_image`, with what else is in the file. A warning says if there are more pictures in it."""
     with _opened(path, at_least, file, check_size) as image:
+        if getattr(image, "is_animated", False):
+            log.warning("%s: only the first of its pictures is read", path)
         metadata = read_metadata(image)
         return to_srgb(image), metadata
 
@@ -228,12 +229,17 @@ def _convert(image: Image.Image) -> Image.Image:
     return converted.convert(target)
 
 
-def flatten_alpha(image: Image.Image) -> Image.Image:
-    """Lay the picture over white, as "RGB": colours under full transparency are arbitrary."""
+def flatten_alpha(image: Image.Image, over: str = "white") -> Image.Image:
+    """Lay the picture over a colour, as "RGB": colours under full transparency are arbitrary."""
     if image.mode == "RGB":
         return image
-    white = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    ground = Image.new("RGBA", image.size, over)
+    return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
+
+
+def to_mask(image: Image.Image) -> Image.Image:
+    """A picture of any mode as a mask, "L": upright, and black where it is transparent."""
+    return flatten_alpha(to_srgb(image), "black").convert("L")
 
 
 def resize_longer_side(image: Image.Image, size: int | None) -> Image.Image:

@@ -243,8 +243,9 @@ def test_a_folder_that_cannot_be_listed_costs_only_itself(
 
 
 def test_find_images_is_ordered_nested_and_skips_the_rest(tmp_path: Path) -> None:
-    (tmp_path / "b").mkdir()
-    for name in ("b/2.PNG", "a.jpg", "notes.txt", ".hidden.jpg"):
+    for folder in ("b", ".thumbnails", "b/.git/deep"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("b/2.PNG", "a.jpg", "notes.txt", ".hidden.jpg", ".thumbnails/a.jpg", "b/.git/deep/a.jpg"):
         (tmp_path / name).touch()
     assert [str(path.relative_to(tmp_path)) for path in find_images(tmp_path)] == ["a.jpg", "b/2.PNG"]
 

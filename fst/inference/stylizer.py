@@ -20,7 +20,7 @@ from fst.inference.backends import open_backend
 from fst.inference.bands import memory_need, stylize_in_bands
 from fst.inference.look import Look, check_shares
 from fst.inference.stages import AHEAD, map_in, stylizing_threads
-from fst.pictures import flatten_alpha, read_image, resize_longer_side, scaled_size, to_srgb
+from fst.pictures import flatten_alpha, read_image, resize_longer_side, scaled_size, to_mask, to_srgb
 from fst.style_info import find_style
 
 Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
@@ -124,7 +124,8 @@ class Stylizer:
             image: a PIL image of any mode, turned upright by its EXIF orientation; a uint8 `(H, W, 3)` array, or
                 `(B, H, W, 3)` for several of one size; a `(B, 3, H, W)` float tensor in [0, 1], always stylized in one
                 piece, whatever memory that takes; or a list of these and of paths, which are read meanwhile.
-            mask: white where the picture is to be stylized, black where not, grey for a mixture; of any size.
+            mask: white where the picture is to be stylized, black where not or transparent, grey for a
+                mixture; of any mode and size.
 
         Returns:
             The same kind, a PIL image for a path. One with transparency keeps it; a tensor stays on its device.
@@ -198,7 +199,7 @@ class Stylizer:
             stylized = resize(self._blend(resize(images, (net_height, net_width))), (height, width))
         if mask is None:
             return self._finish(stylized, images)
-        white = from_uint8(_pixels(mask.convert("L").resize((width, height))))
+        white = from_uint8(_pixels(to_mask(mask).resize((width, height))))
         return self._finish(stylized, images, white.to(self.device))
 
     def _stroked(self, side: int) -> int:
@@ -263,7 +264,7 @@ class Stylizer:
         """Apply mask, strength and colours; all pictures are uint8 `(1, H, W, 3)`."""
         if mask is not None:
             height, width = content.shape[1:3]
-            return _by_rows(self._finish, pixels, content, _pixels(mask.convert("L").resize((width, height))))
+            return _by_rows(self._finish, pixels, content, _pixels(to_mask(mask).resize((width, height))))
         if self.strength != 1 or self.keep_colors:
             return _by_rows(self._finish, pixels, content)
         return pixels

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from fst.errors import RunError, UserError
 from fst.images import to_pil, to_tensor
@@ -220,6 +220,26 @@ def test_the_stroke_is_the_scale_it_is_painted_at(style_file: Path, stylizer: St
     assert (tensor - to_tensor(broad)).abs().mean() < 0.02
     with pytest.raises(UserError, match="a 13×10 picture is too small"):
         Stylizer(style_file, "cpu", stroke=5)(picture)
+
+
+@pytest.mark.parametrize("kind", ["I;16", "F", "transparent", "turned"])
+def test_masks_of_any_kind_are_read_like_photos(stylizer: Stylizer, kind: str) -> None:
+    plain = Image.new("L", (64, 48), 128)
+    plain.paste(0, (0, 0, 64, 24))
+    values = np.asarray(plain)
+    if kind == "I;16":
+        mask = Image.fromarray(values.astype(np.uint16) * 257)
+    elif kind == "F":
+        mask = Image.fromarray(values.astype(np.float32) / 255)
+    elif kind == "transparent":
+        mask = Image.new("RGBA", plain.size, "white")
+        mask.putalpha(plain)
+    else:
+        mask = plain.transpose(Image.Transpose.ROTATE_90)
+        mask.getexif()[ExifTags.Base.Orientation] = 6
+    picture = make_picture(64, 48)
+    expected, seen = (np.asarray(stylizer(picture, mask=m)).astype(int) for m in (plain, mask))
+    assert abs(seen - expected).max() <= 1
 
 
 def test_only_what_the_mask_shows_is_stylized(stylizer: Stylizer) -> None:
