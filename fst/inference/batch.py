@@ -162,7 +162,7 @@ def _stylize_videos(
     try:
         with StopRequest() as stop:
             outputs = dict(zip(job.targets, painters, strict=True))
-            result = stylize_video(job.frames or job.source, outputs, options, stop, at_once)
+            result = stylize_video(job.frames or job.source, outputs, options, stop, at_once, job.is_template)
         for note in result.notes:
             tqdm.write(f"fst: {one_line(note)}", file=sys.stderr)
         if stop.signal is not None:

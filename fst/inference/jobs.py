@@ -35,6 +35,7 @@ class Job:
     Attributes:
         frames: the pictures that become one video.
         format: of what is written to standard output.
+        is_template: whether the target names numbered pictures, because the user gave it as such.
     """
 
     source: Path
@@ -42,6 +43,7 @@ class Job:
     is_video: bool
     frames: tuple[Path, ...] = ()
     format: str | None = None
+    is_template: bool = False
 
 
 @dataclass
@@ -111,7 +113,7 @@ def plan(
     """
     if PIPE.name in inputs and output is None:
         output = PIPE
-    is_file = output is not None and _names_file(output)
+    is_file = output is not None and names_file(output)
     if is_file and len(endings) > 1:
         raise UserError(f"-o {output} is one file for {len(endings)} styles; name a folder")
     planned = Plan(alone=len(inputs) == 1)
@@ -148,11 +150,13 @@ def _check_targets(job: Job, taken: set[Path], force: bool) -> None:
             continue
         if target in taken:
             raise UserError(f"{job.source}: {target} is already another input's output; use separate folders")
-        if job.is_video and target.suffix.lower() in WRITABLE_PICTURE_SUFFIXES and not is_template(target):
+        if job.is_video and target.suffix.lower() in WRITABLE_PICTURE_SUFFIXES and not job.is_template:
             numbered = target.with_stem(f"{target.stem}-%05d")
             raise UserError(f"{job.source} is a video, {target} one picture; -o {numbered} writes each frame")
+        if not job.is_video and (job.is_template or target.suffix.lower() in VIDEO_SUFFIXES):
+            raise UserError(f"{job.source}: one picture, and {target} is for a video; name a picture (.png, .jpg, …)")
         check_writable(target)
-        existing = find_frames(target) if is_template(target) else [target]
+        existing = find_frames(target) if job.is_template else [target]
         if existing and existing[0].exists() and not force:
             raise UserError(f"{existing[0]} exists; --force overwrites it, -o NAME keeps both")
 
@@ -192,13 +196,14 @@ def _jobs(
 ) -> Iterator[Job]:
     """Each input with its targets. The tree below an input folder is kept."""
     if output is not None and is_file:
-        sources = tuple(path for path, _ in found)
+        sources, numbered = tuple(path for path, _ in found), is_template(output)
         if _become_video(sources, output):
-            yield Job(sources[0] if len(sources) == 1 else sources[0].parent, (output,), True, sources)
+            source = sources[0] if len(sources) == 1 else sources[0].parent
+            yield Job(source, (output,), True, sources, is_template=numbered)
         elif len(found) > 1:
             raise UserError(f"-o {output} is one file for {len(found)} inputs; name a folder")
         else:
-            yield Job(sources[0], (output,), _is_video(sources[0]), format=output_format)
+            yield Job(sources[0], (output,), _is_video(sources[0]), format=output_format, is_template=numbered)
         return
     folder = output or Path()
     for source, place in found:
@@ -211,7 +216,7 @@ def _jobs(
         yield Job(source, tuple(targets), is_video)
 
 
-def _names_file(output: Path) -> bool:
+def names_file(output: Path) -> bool:
     """Whether `output` is the name of a file; if not, it is a folder's.
 
     Raises:
@@ -230,12 +235,19 @@ def _names_file(output: Path) -> bool:
 
 
 def _become_video(sources: Sequence[Path], output: Path) -> bool:
-    """Whether pictures become the frames of one output. A single picture and a GIF make a picture."""
+    """Whether pictures become the frames of one output. A single picture and a GIF make a picture.
+
+    Raises:
+        UserError: one that would become a frame is not there.
+    """
     suffix = output.suffix.lower()
     if not is_template(output) and suffix not in VIDEO_SUFFIXES and (suffix != ".gif" or len(sources) == 1):
         return False
-    # Path.exists raises an error in a folder without search permission.
-    return all(os.path.exists(path) and not _is_video(path) for path in sources)  # noqa: PTH110
+    for path in sources:
+        # Path.exists raises an error in a folder without search permission.
+        if path != PIPE and not os.path.exists(path):  # noqa: PTH110
+            raise UserError(f"{path}: no such file")
+    return all(path != PIPE and not _is_video(path) for path in sources)
 
 
 def _by_number(path: Path) -> list[list[str | int]]:

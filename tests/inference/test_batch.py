@@ -147,7 +147,9 @@ def test_a_picture_cannot_hold_a_video(clip: Path, fake: FakeStylizer, capsys: p
         ("a.png --codec h264 --fps 5", "--codec, --fps: only for videos, and there is none"),
         ("clip.mp4 -o %d.png --quality 5", "--quality: only for videos, and %d.png are pictures"),
         ("clip.mp4 --quality 60", "quality is 60; libx264's goes from 0 (the best) to 51"),
-        ("a.png -o a.mp4 --fps 100000", "fps is 100000; it is frames a second, above 0 and up to 1000"),
+        ("a.png -o a.mp4 --fps 100000", "fps is 100000; it is frames a second, from 0.01 to 1000"),
+        ("a.png missing.png -o a.mp4", "missing.png: no such file"),
+        ("a.png --suffix x -o b.png", "--suffix is for default names, and -o b.png is the whole name"),
         ("a.png --max-megapixels 0", "--max-megapixels: '0' is not a number above 0"),
     ],
 )
@@ -165,6 +167,30 @@ def test_a_rate_of_nothing_is_refused(fake: FakeStylizer) -> None:
     outcome = run("stylize a.png -o a.mp4 -s tiny --fps 1/0")
     assert outcome.status == 2
     assert "'1/0' is not a number" in outcome.err
+
+
+def test_a_percent_sign_in_an_inputs_name_is_just_a_character(
+    fake: FakeStylizer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_picture(20, 20).save("sale 50%discount.jpg")
+    make_gif(Path("50%dx.gif"))
+    for name, target in (("sale 50%discount.jpg", "sale 50%discount-tiny.jpg"), ("50%dx.gif", "50%dx-tiny.gif")):
+        assert stylize(name) == 0
+        assert Path(target).is_file()
+        assert stylize(name) == 2
+        assert f"{target} exists; --force overwrites it" in capsys.readouterr().err
+
+
+def test_a_file_of_several_pictures_gives_the_first_and_says_so(
+    fake: FakeStylizer, caplog: pytest.LogCaptureFixture
+) -> None:
+    pages = [make_picture(20, 20, seed) for seed in range(3)]
+    for name in ("pages.tiff", "moving.webp", "moving.png"):
+        pages[0].save(name, save_all=True, append_images=pages[1:])
+    pages[0].save("one.png")
+    assert stylize("pages.tiff", "moving.webp", "moving.png", "one.png") == 0
+    expected = [f"{name}: only the first of its pictures is read" for name in ("pages.tiff", "moving.webp")]
+    assert caplog.messages == [*expected, "moving.png: only the first of its pictures is read"]
 
 
 def test_a_name_with_a_number_may_be_a_folder(fake: FakeStylizer) -> None:

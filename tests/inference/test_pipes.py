@@ -147,6 +147,12 @@ def test_a_file_goes_into_a_stream_of_another_format(
         assert sum(1 for _ in film.decode(video=0)) == 20
 
 
+def test_a_container_that_cannot_be_piped_is_one_line(clip: Path, style_file: Path, capfdbinary: Any) -> None:
+    assert main(["stylize", str(clip), "-s", str(style_file), "-o", "-", "--format", "mxf"]) == 2
+    output = capfdbinary.readouterr()
+    assert output.err == b"fst: --format mxf: cannot be piped, or cannot hold libx264; try mkv, ts or nut\n"
+
+
 def test_mistakes_are_one_line(tmp_path: Path, style_file: Path, monkeypatch: pytest.MonkeyPatch, clip: Path) -> None:
     def outcome(data: bytes | None, flags: str = "") -> str:
         source, feed = os.pipe()
@@ -157,6 +163,9 @@ def test_mistakes_are_one_line(tmp_path: Path, style_file: Path, monkeypatch: py
         assert done.faults() == []
         return done.err
 
+    for target in ("fr%03d.png", "x.mp4"):
+        picture = encoded(make_picture(40, 30), "PNG")
+        assert f"-: one picture, and {target} is for a video; name a picture" in outcome(picture, f"-o {target}")
     assert "nothing came through the pipe" in outcome(b"")
     assert "the picture: damaged" in outcome(encoded(make_picture(40, 30), "PNG")[:200])
     assert "-: not a video, or damaged" in outcome(b"neither" * 9)

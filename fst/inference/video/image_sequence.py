@@ -13,7 +13,8 @@ from fst.pictures import ImageError, flatten_alpha, read_image, write_image
 
 
 class PictureReader:
-    """Picture files as frames at a constant rate. Unreadable ones are left out; all are scaled to the first one's size.
+    """Picture files as frames at a constant rate. Unreadable ones are left out, each with a note; all are scaled to the
+    first one's size.
 
     Has what `VideoReader` has.
     """
@@ -22,6 +23,7 @@ class PictureReader:
         self._paths = paths
         self.rate, self.time_base = rate, 1 / rate
         self.expected, self.damaged = len(paths), 0
+        self.notes: list[str] = []
 
     def close(self) -> None:
         pass
@@ -34,8 +36,8 @@ class PictureReader:
         for number, path in enumerate(self._paths):
             try:
                 image = flatten_alpha(read_image(path))
-            except ImageError:
-                self.damaged += 1
+            except ImageError as error:
+                self.notes.append(f"{error}; left out")
                 continue
             size = size or image.size
             pixels = np.asarray(image if image.size == size else image.resize(size, Image.Resampling.LANCZOS))
@@ -60,7 +62,8 @@ class PictureWriter:
             write_image(Image.fromarray(picture), frame_path(self._template, self._count))
 
     def finish(self) -> None:
-        pass
+        if (later := frame_path(self._template, self._count + 1)).exists():
+            self.notes.append(f"{later.name} and what follows it are left from an earlier video; remove them")
 
     def close(self) -> None:
         pass

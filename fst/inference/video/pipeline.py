@@ -58,6 +58,7 @@ def stylize_video(
     options: VideoOptions | None = None,
     stop: StopRequest | None = None,
     at_once: int = 1,
+    templates: bool = True,
 ) -> VideoResult:
     """Stylize a video frame by frame. Frame times, sound, subtitles, proportions and colour tags are kept.
 
@@ -73,6 +74,7 @@ def stylize_video(
         stop: after it has noted a signal, no more frames are read, and those that are done are kept.
         at_once: how many threads stylize, each with its share of PyTorch's threads. On a CPU two are faster
             than one: while one waits for its slowest PyTorch thread, the other computes.
+        templates: whether targets can be templates; if not, "50%discount.gif" is just a name.
 
     Returns:
         The number of frames, and remarks for the user. An early end because of `stop` is no error.
@@ -88,8 +90,9 @@ def stylize_video(
         reader, read = stack.enter_context(_read_ahead(source, options, stop))
         opened = []
         for target, stylize in outputs.items():
-            path = stack.enter_context(_destination(target))
-            writer = stack.enter_context(closing(_open_writer(path, reader, options)))
+            numbered = templates and is_template(target)
+            path = stack.enter_context(_destination(target, numbered))
+            writer = stack.enter_context(closing(_open_writer(path, numbered, reader, options)))
             steadier = Steadier() if options.steady else None
             opened.append(_Output(target, errors_of(name)(stylize), writer, steadier))
         frames = _stylize_frames(read, reader.expected, opened, at_once)
@@ -100,7 +103,7 @@ def stylize_video(
             raise UserError(f"{name}: no frame in it can be decoded{hint}")
         for output in opened:
             output.finish()
-    notes = [f"{output.target}: {note}" for output in opened for note in output.writer.notes]
+    notes = [*reader.notes, *(f"{output.target}: {note}" for output in opened for note in output.writer.notes)]
     if damaged := reader.damaged + max(output.writer.damaged for output in opened):
         notes.append(f"{name}: {damaged} damaged packets; their frames are missing or patched up")
     return VideoResult(frames, tuple(notes))
@@ -123,7 +126,8 @@ def _open_reader(source: Path | Sequence[Path], options: VideoOptions) -> "Reade
     if not isinstance(source, Path):
         from fst.inference.video.image_sequence import PictureReader
 
-        return PictureReader(source, options.fps or Fraction(25))
+        # FFmpeg stores it as two numbers of 32 bits.
+        return PictureReader(source, (options.fps or Fraction(25)).limit_denominator(100_000))
     from fst.inference.video.reader import VideoReader
 
     if options.fps is not None:
@@ -131,8 +135,8 @@ def _open_reader(source: Path | Sequence[Path], options: VideoOptions) -> "Reade
     return VideoReader(source)
 
 
-def _open_writer(path: Path, reader: "Reader", options: VideoOptions) -> "VideoWriter | PictureWriter":
-    if is_template(path):
+def _open_writer(path: Path, numbered: bool, reader: "Reader", options: VideoOptions) -> "VideoWriter | PictureWriter":
+    if numbered:
         from fst.inference.video.image_sequence import PictureWriter
 
         if flags := [flag for flag in options.given() if flag not in ("--fps", "--steady")]:
@@ -143,8 +147,8 @@ def _open_writer(path: Path, reader: "Reader", options: VideoOptions) -> "VideoW
     return VideoWriter(path, reader, options)
 
 
-def _destination(target: Path) -> AbstractContextManager[Path]:
-    return nullcontext(target) if is_template(target) or target == PIPE else written_atomically(target)
+def _destination(target: Path, numbered: bool) -> AbstractContextManager[Path]:
+    return nullcontext(target) if numbered or target == PIPE else written_atomically(target)
 
 
 @contextmanager

@@ -40,6 +40,7 @@ class VideoReader:
         rate: frames a second, as far as the file tells; the times are what counts.
         expected: about how many frames there will be; 0 if unknown.
         damaged: packets so far that could not be decoded, or not without faults.
+        notes: none, see `PictureReader`.
 
     Raises:
         UserError: not there, not readable, or no video in it.
@@ -71,6 +72,7 @@ class VideoReader:
         length = video.duration * video.time_base if video.duration else Fraction(self._container.duration or 0, 10**6)
         self.expected: int = video.frames or round(length * self.rate)
         self.damaged = 0
+        self.notes: list[str] = []
         self._size: tuple[int, int] | None = None
         self._last: int | None = None  # pts
         self._scaler = VideoReformatter()

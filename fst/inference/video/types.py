@@ -30,7 +30,7 @@ VIDEO_SUFFIXES = WRITABLE_VIDEO_SUFFIXES - {".gif"} | {
     ".asf",
     ".ogv",
 }
-_MOST_FPS = 1000
+_LEAST_FPS, _MOST_FPS = Fraction(1, 100), 1000
 _NUMBER = re.compile(r"%0?(\d*)d")
 
 
@@ -72,6 +72,7 @@ class Reader(Protocol):
     rate: Fraction
     expected: int
     damaged: int
+    notes: list[str]
 
     def __iter__(self) -> Iterator[Frame]: ...
 
@@ -116,8 +117,8 @@ class VideoOptions:
             require_opencv()
         if self.quality is not None and not 0 <= self.quality <= 63:
             raise UserError(f"quality is {self.quality}; it goes from 0 (the best) to 51, for vp9 and av1 63")
-        if self.fps is not None and not 0 < self.fps <= _MOST_FPS:
-            raise UserError(f"fps is {self.fps}; it is frames a second, above 0 and up to {_MOST_FPS}")
+        if self.fps is not None and not _LEAST_FPS <= self.fps <= _MOST_FPS:
+            raise UserError(f"fps is {float(self.fps):g}; it is frames a second, from 0.01 to {_MOST_FPS}")
 
     def given(self) -> list[str]:
         """The command-line flags that are set."""

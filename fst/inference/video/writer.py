@@ -55,6 +55,8 @@ class VideoWriter:
             self._codec = av.Codec(name, "w")
         except UnknownCodecError as error:
             raise UserError(f"no encoder '{name}' in this FFmpeg; try h264, hevc, vp9 or av1") from error
+        if self._codec.type != "video":
+            raise UserError(f"{name} encodes {self._codec.type}; --codec is of the pictures: h264, hevc, vp9 or av1")
         self._encoder_options = self._choose_options()
         self._container: Any = None
         self._is_broken = False  # a file whose opening failed: writing into it would crash FFmpeg
@@ -130,7 +132,16 @@ class VideoWriter:
             others = "--codec, --pixel-format or --preset"
             raise UserError(f"{codec.name} cannot encode {what}; try another {others}") from error
         self._copies, self.notes = self._reader.copy_streams(container)
-        container.start_encoding()
+        try:
+            container.start_encoding()
+        except av.ArgumentError as error:
+            if self._format is None:
+                raise UserError(
+                    f"{self._path.suffix} cannot hold {codec.name}; choose another --codec or suffix"
+                ) from error
+            raise UserError(
+                f"--format {self._options.format}: cannot be piped, or cannot hold {codec.name}; try mkv, ts or nut"
+            ) from error
 
     def _choose_options(self) -> dict[str, str]:
         quality, preset = self._options.quality, self._options.preset

@@ -13,6 +13,7 @@ from fst.inference.video.pipeline import stylize_video
 from fst.inference.video.reader import VideoReader
 from fst.inference.video.types import VideoOptions, find_frames
 from fst.inference.video.writer import VideoWriter
+from fst.pictures import FORMATS
 from tests.clips import BEST, HEIGHT, WIDTH, gray, invert, look, make_gif, make_video, same
 from tests.conftest import make_picture
 
@@ -75,8 +76,8 @@ def test_a_videos_frames_as_pictures_and_back(clip: Path, tmp_path: Path) -> Non
     frames[9].write_bytes(b"damaged")
     Image.open(frames[3]).resize((20, 20)).save(frames[3])
     result = stylize_video(frames, {tmp_path / "out.mp4": invert}, VideoOptions(fps=Fraction(24)))
-    assert (result.frames, len(result.notes)) == (19, 1)
-    assert "1 damaged" in result.notes[0]
+    assert result.frames == 19
+    assert result.notes == (f"{frames[9]}: not a picture ({', '.join(FORMATS)}), or damaged; left out",)
     seen = look(tmp_path / "out.mp4")
     assert seen.times == [Fraction(number, 24) for number in range(20) if number != 9]
     assert {picture.shape for picture in seen.pictures} == {(HEIGHT, WIDTH, 3)}
@@ -97,6 +98,21 @@ def test_nothing_is_written_to_a_file_whose_opening_failed(clip: Path, monkeypat
             writer.write(frame, frame.picture)
 
 
+def test_frames_of_an_earlier_video_are_named_not_removed(clip: Path, tmp_path: Path) -> None:
+    for name in ("20.png", "21.png", "30.png"):
+        (tmp_path / name).touch()
+    (note,) = stylize_video(clip, {tmp_path / "%d.png": same}).notes
+    assert note == f"{tmp_path / '%d.png'}: 21.png and what follows it are left from an earlier video; remove them"
+    assert (tmp_path / "21.png").exists()
+
+
+def test_a_rate_of_many_digits(tmp_path: Path) -> None:
+    make_picture(32, 32).save(tmp_path / "a.png")
+    frames = [tmp_path / "a.png"] * 3
+    stylize_video(frames, {tmp_path / "out.mp4": same}, VideoOptions(fps=Fraction("23.976023976023978")))
+    assert look(tmp_path / "out.mp4").times[2] == Fraction(2 * 1001, 24000)
+
+
 def test_a_preset_trades_size_for_speed(clip: Path, tmp_path: Path) -> None:
     sizes = []
     for preset in ("slow", "ultrafast"):
@@ -109,7 +125,9 @@ def test_a_preset_trades_size_for_speed(clip: Path, tmp_path: Path) -> None:
     ("suffix", "options", "message"),
     [
         (".mp4", {"codec": "abacus"}, "no encoder 'abacus'"),
+        (".mp4", {"codec": "aac"}, "aac encodes audio"),
         (".webm", {"codec": "h264"}, "webm holds no libx264"),
+        (".mov", {"codec": "vp9"}, ".mov cannot hold libvpx-vp9; choose another --codec or suffix"),
         (".mp4", {"pixel_format": "abacus"}, "no pixel format 'abacus'"),
         (".mp4", {"pixel_format": "pal8"}, "libx264 cannot encode 64×48 pixels in pal8"),
         (".mkv", {"codec": "ffv1", "quality": 5}, "ffv1 has no --quality"),
@@ -117,6 +135,7 @@ def test_a_preset_trades_size_for_speed(clip: Path, tmp_path: Path) -> None:
         (".mp4", {"preset": "abacus"}, "libx264 cannot encode .* --preset"),
         (".mp4", {"quality": 99}, "quality is 99"),
         (".mp4", {"fps": Fraction(0)}, "fps is 0"),
+        (".mp4", {"fps": Fraction(1, 10**9)}, "fps is 1e-09; it is frames a second, from 0.01 to 1000"),
         (".mp4", {"fps": Fraction(24)}, "a video keeps its own frame times"),
     ],
 )
