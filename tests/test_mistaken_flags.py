@@ -92,6 +92,10 @@ STYLIZE = [
     ("stylize webcam:0 a.jpg -s night.safetensors", "one camera and -s STYLE"),
     ("stylize webcam:0 --blend udnie:1", "one camera and -s STYLE"),
     ("stylize webcam:0 -s udnie -s the_scream", "one -s STYLE"),
+    ("stylize webcam:0 -s udnie --fps 5 --codec h264", "webcam:0: one camera and -s STYLE, without --codec, --fps"),
+    ("stylize webcam:0 -s udnie --quality 5 --format mkv", "without --quality, --format"),
+    ("stylize webcam:0 -s udnie --suffix x --force", "without --suffix, --force"),
+    ("stylize webcam:0 -s all", "one -s STYLE"),
     ("stylize webcam:0 -s nope", "no style 'nope'"),
 ]
 OTHERS = [

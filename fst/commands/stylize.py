@@ -102,12 +102,13 @@ def run(options: argparse.Namespace) -> int:
     from fst.inference.video.types import VideoOptions
     from fst.pictures import allow_megapixels, read_image
 
-    camera = options.inputs[0].startswith(WEBCAM)
-    styles, names = _styles_and_names(options, camera)
+    video_options = _options_of(VideoOptions, options)
+    if camera := options.inputs[0].startswith(WEBCAM):
+        _check_camera(options, video_options.given())
+    styles, names = _styles_and_names(options)
     look = _options_of(Look, options)
     check_backend(options.backend)
     allow_megapixels(options.max_megapixels)
-    video_options = _options_of(VideoOptions, options)
     mask = read_image(options.mask) if options.mask else None
     endings = [name + _ending(options, str(look)) for name in names]
     planned = None if camera else plan(options.inputs, options.output, endings, options.force, video_options)
@@ -140,16 +141,23 @@ def _options_of(kind: type[Value], options: argparse.Namespace) -> Value:
     return kind(**{field.name: getattr(options, field.name) for field in dataclasses.fields(kind)})  # type: ignore[arg-type]
 
 
-def _styles_and_names(options: argparse.Namespace, camera: bool) -> tuple[list[str | dict[str, float]], list[str]]:
+def _check_camera(options: argparse.Namespace, video_flags: Sequence[str]) -> None:
+    """Raises a `UserError` for what a camera, which writes no file, has no use for."""
+    others = ("blend", "mask", "output", "suffix", "force")
+    given = [*video_flags, *(f"--{name}" for name in others if getattr(options, name) not in (None, False))]
+    if given or len(options.inputs) > 1:
+        without = f", without {', '.join(given)}" if given else ""
+        raise UserError(f"{options.inputs[0]}: one camera and -s STYLE{without}")
+    if len(options.style) > 1 or options.style == ["all"]:
+        raise UserError(f"{options.inputs[0]}: one -s STYLE; its page has the others to choose from")
+
+
+def _styles_and_names(options: argparse.Namespace) -> tuple[list[str | dict[str, float]], list[str]]:
     """The styles to use, or the one blend with its shares; and what each is called in the names of outputs."""
     from fst.style_info import read_builtin_info, read_info
 
-    if camera and (options.blend or options.mask or options.output or len(options.inputs) > 1):
-        raise UserError(f"{WEBCAM}: one camera and -s STYLE, without --blend, --mask or -o")
     read = read_info if options.network else read_builtin_info
     styles: list[str | dict[str, float]] = [options.blend] if options.blend else list(_chosen(options.style, read))
-    if camera and len(styles) > 1:
-        raise UserError(f"{WEBCAM}: one -s STYLE; its page has the others to choose from")
     names = [_name(style, read) for style in styles]
     if same := {name for name in names if names.count(name) > 1}:
         raise UserError(
@@ -192,10 +200,14 @@ def _name(style: str | dict[str, float], read: "ReadInfo") -> str:
 
 def _ending(options: argparse.Namespace, look: str) -> str:
     """What follows INPUT-STYLE in the name of an output."""
+    from fst.inference.jobs import names_file
+
     if options.suffix is None:
         return look + ("-mask" if options.mask else "")
     if "/" in options.suffix or "\\" in options.suffix or not (options.suffix or "-").isprintable():
         raise UserError(f"--suffix {options.suffix}: a part of a name has no path separators or control characters")
+    if options.output is not None and names_file(options.output):
+        raise UserError(f"--suffix is for default names, and -o {options.output} is the whole name")
     return options.suffix
 
 
