@@ -115,7 +115,7 @@ def read_photo(
 ) -> tuple[Image.Image, Metadata]:
     """As `read_image`, with what else is in the file. A warning says if there are more pictures in it."""
     with _opened(path, at_least, file, check_size) as image:
-        if getattr(image, "is_animated", False):
+        if getattr(image, "is_animated", False) and image.format != "MPO":  # a camera's JPEG with previews in it
             log.warning("%s: only the first of its pictures is read", path)
         metadata = read_metadata(image)
         return to_srgb(image), metadata

@@ -134,7 +134,7 @@ class VideoWriter:
         self._copies, self.notes = self._reader.copy_streams(container)
         try:
             container.start_encoding()
-        except av.ArgumentError as error:
+        except (av.ArgumentError, av.PermissionError) as error:  # what muxers answer
             if self._format is None:
                 raise UserError(
                     f"{self._path.suffix} cannot hold {codec.name}; choose another --codec or suffix"
