@@ -223,16 +223,15 @@ def _content(config: DictConfig, composed: DictConfig | None) -> list[str]:
     """The text of a configuration, and what its files hold."""
     if composed is None:
         return []
-    photos = _known(config.photos) if "data" in composed else ""
-    files = [_known(composed.loss_network.weights), _known(find_style_image(composed.style.image)), photos]
-    return [OmegaConf.to_yaml(composed, resolve=False), *files]
+    known = [_known(composed.loss_network.weights), _known(find_style_image(composed.style.image))]
+    if "data" in composed and config.photos is not None:
+        known.append(folder_fingerprint(config.photos, require_images(config.photos, "photos=")))
+    return [OmegaConf.to_yaml(composed, resolve=False), *known]
 
 
 def _known(name: str | Path | None) -> str:
-    """The fingerprint of a file, or of a folder of pictures; "" if it is neither."""
+    """The fingerprint of a file; "" if it is none."""
     path = expand_user(name or "")
-    if name and path.is_dir():
-        return folder_fingerprint(str(path), require_images(path, "photos="))
     return _of_file(path, path.stat().st_mtime_ns) if path.is_file() else ""
 
 
