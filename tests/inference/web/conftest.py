@@ -1,24 +1,29 @@
-"""The runtime of the page, from npm, and small styles; the browser is in tests/conftest.py."""
+"""The runtime of the page, from npm, small styles, and the page of a site; the browser is in tests/conftest.py."""
 
+import io
 import os
 import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 import pytest
 import torch
+from PIL import Image
 
-from fst.inference.web.runtime import VERSION
+from fst.inference.web.runtime import VERSION, read_runtime
 from fst.inference.web.server import SiteServer
+from fst.inference.web.site import build_site
 from fst.networks.transform import build_transform_network
 from fst.style_file import save_style
-from fst.style_info import StyleInfo
-from tests.conftest import do_without
+from fst.style_info import StyleInfo, find_style
+from tests.conftest import do_without, make_picture
+from tests.inference.web.pages import HEIGHT, REALTIME, WIDTH, Page
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +52,52 @@ def cells_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     arguments = {"factor": 4, "width": 16, "body": 16, "blocks": 1, "norm": "instance"}
     network = build_transform_network("unshuffle", **arguments)
     save_style(path, network, StyleInfo(name="cells", architecture="unshuffle", arguments=arguments))
+    return path
+
+
+@pytest.fixture(scope="session")
+def site(runtime: Path, cells_file: Path, style_file: Path) -> dict[str, bytes]:
+    return build_site([find_style(f"bundled:{REALTIME}"), cells_file, style_file], read_runtime(runtime))
+
+
+@pytest.fixture(scope="session")
+def server(site: dict[str, bytes]) -> Iterator[SiteServer]:
+    with served(site) as server:
+        yield server
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Callable[..., Page]]:
+    contexts = []
+
+    def visit(address: str, prepare: Callable[[Any], None] = lambda tab: None, **options: Any) -> Page:
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = Page(context.new_page(), [])
+        page.tab.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.tab.on("console", lambda line: page.errors.append(line.text) if "Security Policy" in line.text else None)
+        prepare(page.tab)
+        page.tab.goto(address)
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def page(visit: Callable[..., Page], server: SiteServer) -> Iterator[Page]:
+    """The page after the sample has been painted."""
+    page = visit(server.address)
+    page.wait_painted(*Image.open(io.BytesIO(server.site["sample.jpg"])).size)
+    yield page
+    assert page.errors == []
+
+
+@pytest.fixture(scope="session")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("photos") / "photo.png"
+    make_picture(WIDTH, HEIGHT, seed=4).save(path)
     return path
 
 
