@@ -60,7 +60,7 @@ def site(runtime: Path, cells_file: Path, style_file: Path) -> dict[str, bytes]:
     return build_site([find_style(f"bundled:{REALTIME}"), cells_file, style_file], read_runtime(runtime))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # a test of the server itself ends all that run beside it
 def server(site: dict[str, bytes]) -> Iterator[SiteServer]:
     with served(site) as server:
         yield server
