@@ -1,4 +1,4 @@
-"""The names of the runtimes, and which of them are installed; found without importing any of them."""
+"""The names of the runtimes, and which extras are installed; found without importing any of them."""
 
 import importlib.util
 
@@ -10,6 +10,7 @@ _PACKAGES = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "openvino": ("onnx", "onnxscript", "openvino"),
     "int8": ("nncf",),
+    "search": ("optuna",),
 }
 
 

@@ -1,7 +1,6 @@
 """The configuration of `fst search`."""
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +8,7 @@ from msgspec import Meta
 from omegaconf import DictConfig
 
 from fst.errors import UserError
+from fst.inference.runtimes import require
 from fst.pictures import LEAST_SIDE, require_images
 from fst.schemas import Application, Loss, Network
 from fst.study.space import Space, named_candidates, usable
@@ -48,8 +48,7 @@ class Search:
 
     @staticmethod
     def rule(config: DictConfig) -> None:
-        if find_spec("optuna") is None:
-            raise UserError("fst search needs optuna: pip install 'fast-style-transfer[search]'")
+        require("search")
         if not config.loss.weights.style:
             raise UserError("loss.weights.style=0: it can be a number above 0, the style weight of the named sets")
         usable(config.space, config.loss_network.architecture)

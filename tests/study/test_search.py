@@ -255,6 +255,12 @@ def test_a_layer_set_that_training_would_refuse_is_one_line(text: str, line: str
         main(["--config-dir", "mine", *small, "first=[odd]"])
 
 
+def test_without_its_extra_it_says_what_to_install(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fst.inference.runtimes.missing_packages", lambda extra: ["optuna"])
+    with pytest.raises(UserError, match=r"search needs optuna: pip install 'fast-style-transfer\[search\]'"):
+        main(small)
+
+
 def test_ones_own_layer_set_and_space_are_one_file_each(small: list[str]) -> None:
     Path("mine/layers").mkdir(parents=True)
     Path("mine/space").mkdir()
