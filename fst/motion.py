@@ -45,9 +45,10 @@ class Motion:
         return inside.unsqueeze(1)
 
 
-def still(height: int, width: int) -> Motion:
+def still(height: int, width: int, device: torch.device | None = None) -> Motion:
     """No motion at all, of one picture: each pixel comes from its own place."""
-    rows, columns = torch.meshgrid(torch.arange(height).float(), torch.arange(width).float(), indexing="ij")
+    rows, columns = torch.arange(height, device=device).float(), torch.arange(width, device=device).float()
+    rows, columns = torch.meshgrid(rows, columns, indexing="ij")
     return Motion(torch.stack([columns, rows], -1)[None])
 
 
@@ -56,35 +57,41 @@ def shift(height: int, width: int, down: float, right: float) -> Motion:
     return Motion(still(height, width).source - torch.tensor([right, down]))
 
 
-def turn(height: int, width: int, zoom: float, angle: float) -> Motion:
-    """The picture grows by the factor `zoom` and turns clockwise by `angle` (radians) about its centre."""
-    centre = torch.tensor([(width - 1) / 2, (height - 1) / 2])
-    cosine, sine = math.cos(angle) / zoom, math.sin(angle) / zoom
-    back = torch.tensor([[cosine, sine], [-sine, cosine]])
-    return Motion((still(height, width).source - centre) @ back.T + centre)
+def turn(height: int, width: int, zoom: float | Tensor, angle: float | Tensor) -> Motion:
+    """The picture grows by the factor `zoom` and turns clockwise by `angle` (radians) about its centre.
+
+    Tensors `(B,)` of both give B motions, on their device.
+    """
+    zoom, angle = (torch.as_tensor(value, dtype=torch.float32).view(-1, 1, 1) for value in (zoom, angle))
+    centre = torch.tensor([(width - 1) / 2, (height - 1) / 2], device=zoom.device)
+    right, down = (still(height, width, zoom.device).source - centre).unbind(-1)
+    cosine, sine = angle.cos() / zoom, angle.sin() / zoom
+    # Not a matrix product, which some GPUs round to a tenth of a pixel.
+    return Motion(torch.stack([cosine * right + sine * down, cosine * down - sine * right], -1) + centre)
 
 
-def random_motion(count: int, height: int, width: int, generator: torch.Generator, first: int = 0) -> Motion:
+def random_motion(
+    count: int, height: int, width: int, generator: torch.Generator, first: int = 0, device: torch.device | None = None
+) -> Motion:
     """Motions of `count` pictures for the temporal term: every second one a whole-pixel shift, the others a shift by
     any amount together with a small zoom, rotation and smooth warp.
 
     Whole-pixel shifts need no interpolation, which would reward blurred paintings.
 
     Args:
+        generator: of the CPU, so that all devices get the same motions.
         first: number of the first picture in the training, so that batches of one picture alternate, too.
+        device: of the motions.
     """
 
     def uniform(*shape: int) -> Tensor:
-        return 2 * torch.rand(*shape, generator=generator) - 1
+        return 2 * torch.rand(count, *shape, generator=generator) - 1
 
-    sources = []
-    for number in range(first, first + count):
-        down, right = (_MOST_SHIFT * uniform(2)).tolist()
-        if number % 2 == 0:
-            sources.append(shift(height, width, round(down), round(right)).source)
-            continue
-        zoom, angle = uniform(2).tolist()
-        warp = F.interpolate(uniform(1, 2, _WARP_POINTS, _WARP_POINTS), (height, width), mode="bicubic")
-        turned = turn(height, width, 1 + _MOST_ZOOM * zoom, _MOST_ROTATION * angle).source
-        sources.append(turned - torch.tensor([right, down]) + _MOST_WARP * warp.permute(0, 2, 3, 1))
-    return Motion(torch.cat(sources))
+    shifts, turns, warps = _MOST_SHIFT * uniform(2), uniform(2), _MOST_WARP * uniform(2, _WARP_POINTS, _WARP_POINTS)
+    whole = torch.arange(first, first + count) % 2 == 0
+    shifts[whole] = shifts[whole].round()
+    turns[whole], warps[whole] = 0, 0
+    shifts, turns, warps = (numbers.to(device) for numbers in (shifts, turns, warps))
+    turned = turn(height, width, 1 + _MOST_ZOOM * turns[:, 0], _MOST_ROTATION * turns[:, 1]).source
+    warp = F.interpolate(warps, (height, width), mode="bicubic").permute(0, 2, 3, 1)
+    return Motion(turned - shifts[:, None, None] + warp)

@@ -89,11 +89,12 @@ class StyleTransferModule(pl.LightningModule):
         if not (weight := self.loss.weights.temporal):
             return terms
         share = self.global_step * self.trainer.world_size + self.global_rank  # of the batch, of all until now
-        generator = torch.Generator().manual_seed(share)
         count, _, height, width = content.shape
-        motion = random_motion(count, height, width, generator, share * count).to(content.device)
-        noise = torch.randn(content.shape, generator=generator) * torch.rand(count, 1, 1, 1, generator=generator)
-        moved = motion(content) + _MOST_NOISE * noise.to(content.device)
+        generator, device = torch.Generator().manual_seed(share), content.device
+        motion = random_motion(count, height, width, generator, share * count, device)
+        strength = _MOST_NOISE * torch.rand(count, 1, 1, 1, generator=generator).to(device)
+        grain = torch.Generator(device).manual_seed(share)
+        moved = motion(content) + strength * torch.randn(content.shape, generator=grain, device=device)
         term = temporal_term(network(moved), motion(stylized), motion.visible())
         return {**terms, "temporal": term, "loss": terms["loss"] + weight * term}
 
