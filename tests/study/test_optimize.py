@@ -45,11 +45,11 @@ def results() -> list[Path]:
     return sorted(Path("outputs").glob("*/*/*.png"))
 
 
-def make_run(photos: Path, painting: Path, **options: str) -> Optimization:
+def make_run(photos: Path, painting: Path, scale: float = 1.0, **options: str) -> Optimization:
     content, style_image = (read_tensor(path) for path in (photos / "00.jpg", painting))
     network = LossNetwork("vgg16", ["relu1_2", "relu2_2"], "random")
     layers = {"relu1_2": 1.0, "relu2_2": 1.0}
-    loss = PerceptualLoss(network, style_image, layers, layers, LossWeights(style=10.0))
+    loss = PerceptualLoss(network, style_image, layers, layers, LossWeights(scale, 10.0 * scale))
     return Optimization(loss, content, start_picture("noise", content, seed=0), **options)
 
 
@@ -60,6 +60,12 @@ def test_the_objective_falls_at_every_iteration_and_pixels_stay_in_range(photos:
     assert losses[-1] < 0.01 * losses[0]
     assert 0 <= run.pixels.min() <= run.pixels.max() <= 1
     assert run.measure()["loss"] <= losses[-1]
+
+
+def test_small_weights_do_not_stop_it(photos: Path, painting: Path) -> None:
+    run = make_run(photos, painting, scale=1e-6)
+    losses = [step.terms["loss"] for step in itertools.islice(run, 40)]
+    assert losses[-1] < 0.1 * losses[0]
 
 
 def test_no_picture_is_measured_twice(photos: Path, painting: Path, monkeypatch: pytest.MonkeyPatch) -> None:
