@@ -9,6 +9,7 @@ from fst.inference.video.types import require_opencv
 _SHARE = 0.5  # of the frame before, where both show the same: measured, see scripts/README.md
 _CUT = 0.3  # with less than this part of the picture found again, the scene is another
 _FLOW_SIDE = 640  # pixels: the flow of larger frames is computed at this longer side
+_LEAST_FLOW_SIDE = 16  # pixels of the shorter one: OpenCV needs 12
 _NO_ROWS = np.empty(0)  # for cv2.remap: columns and rows are in one array
 
 
@@ -68,7 +69,8 @@ class Steadier:
 
         height, width = stylized.shape[:2]
         scale = min(1.0, _FLOW_SIDE / max(height, width))
-        small = cv2.resize(frame, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
+        size = [max(_LEAST_FLOW_SIDE, round(side * scale)) for side in (width, height)]
+        small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
         if self._before is not None:
             flow = optical_flow(self._before[0], small)
             if flow.visible.mean() > _CUT:

@@ -59,6 +59,16 @@ def test_stylized_frames_of_another_size_are_blended_at_their_own() -> None:
     assert abs(int(shown[50, 60, 0]) - 50) <= 1
 
 
+@pytest.mark.parametrize("shape", [(16, 2000, 3), (2000, 16, 3)])
+def test_the_flow_of_a_long_narrow_frame_is_found(shape: tuple[int, int, int]) -> None:
+    picture = np.asarray(Image.fromarray(frame(0)).resize(shape[1::-1]))
+    steadier = Steadier()
+    for _ in range(2):
+        shown = steadier(picture, picture)
+    assert shown.shape == shape
+    assert np.abs(shown.astype(int) - picture).max() <= 1
+
+
 def test_a_video_is_steadied_frame_by_frame(tmp_path: Path) -> None:
     paths = []
     for number in range(3):
