@@ -57,7 +57,7 @@ def _of_photo(stylize: Stylize, photo: Tensor) -> dict[str, float]:
         "motion": mean(_sliding_errors(stylize, photo)),
         "subpixel": mean(_subpixel_errors(stylize, photo)),
         "noise": _rmse(stylize(noisy), plain) / _rmse(noisy, photo),
-        "drift": _rmse(stylize(brighter), plain) / _rmse(brighter, photo),
+        "drift": _rmse(stylize(brighter), plain) / (_rmse(brighter, photo) or 1.0),  # a black photo stays black
         "contrast": 255 * float(plain.std()),
     }
 

@@ -65,6 +65,11 @@ def test_a_pattern_that_stays_in_place_is_found(photo: Tensor) -> None:
     assert steadiness(grid, [photo])["motion"] > 20
 
 
+def test_a_black_photo_does_not_drift() -> None:
+    measured = steadiness(unchanged, [torch.zeros(1, 3, 64, 64)])
+    assert (measured["drift"], measured["motion"], measured["contrast"]) == (0, 0, 0)
+
+
 def test_a_photo_too_small_to_slide_over_is_one_line() -> None:
     with pytest.raises(UserError, match="30×30 picture is too small"):
         steadiness(unchanged, [torch.rand(1, 3, 30, 30)])
