@@ -18,7 +18,7 @@ from torch import Tensor
 from fst.errors import UserError
 from fst.images import read_tensor, to_tensor, to_uint8
 from fst.inference.video.reader import VideoReader
-from fst.inference.video.steady import optical_flow
+from fst.inference.video.steady import CUT, optical_flow
 from fst.inference.video.types import require_opencv
 from fst.motion import Motion, shift, turn
 from fst.pictures import require_images, resize_longer_side
@@ -116,14 +116,15 @@ def video_steadiness(stylize: Stylize, frames: Iterable[Tensor]) -> dict[str, fl
     """Warp errors of a clip, means over its pairs of consecutive frames `(1, 3, H, W)` in [0, 1].
 
     The optical flow is that of the input (DIS, Kroeger et al. 2016). Pixels where the flow forwards and backwards
-    disagree are hidden in one of the frames, and left out (Sundaram et al. 2010, eq. 5, as in Ruder et al. 2016).
+    disagree are hidden in one of the frames, and left out (Sundaram et al. 2010, eq. 5, as in Ruder et al. 2016); so
+    are pairs on both sides of a cut, as in `fst.inference.video.steady`.
 
     - `warp`: RMSE of a stylized frame and the one before it, moved by the flow, over the visible pixels.
     - `input_warp`: the same for the frames as they are: what the flow and the light leave, the least one can expect.
     - `contrast`: standard deviation of the stylized frames.
 
     Raises:
-        UserError: OpenCV is not installed, or the clip has one frame only.
+        UserError: OpenCV is not installed, or the clip has no pair of frames.
     """
     require_opencv()
     rows, before = [], None
@@ -131,17 +132,18 @@ def video_steadiness(stylize: Stylize, frames: Iterable[Tensor]) -> dict[str, fl
         painted = stylize(frame)
         if before is not None:
             motion, visible = flow_between(before[0], frame)
-            both = visible.expand(-1, 3, -1, -1)
-            rows.append(
-                {
-                    "warp": _rmse(motion(before[1])[both], painted[both]),
-                    "input_warp": _rmse(motion(before[0])[both], frame[both]),
-                    "contrast": 255 * float(painted.std()),
-                }
-            )
+            if visible.float().mean() > CUT:
+                both = visible.expand(-1, 3, -1, -1)
+                rows.append(
+                    {
+                        "warp": _rmse(motion(before[1])[both], painted[both]),
+                        "input_warp": _rmse(motion(before[0])[both], frame[both]),
+                        "contrast": 255 * float(painted.std()),
+                    }
+                )
         before = frame, painted
     if not rows:
-        raise UserError("warp errors need a clip of two frames or more")
+        raise UserError("warp errors need a clip with two frames of one scene, one after the other")
     return {name: mean(row[name] for row in rows) for name in rows[0]}
 
 

@@ -99,6 +99,13 @@ def test_warp_errors_tell_a_steady_network_from_one_that_jitters(clip: list[Tens
         video_steadiness(unchanged, clip[:1])
 
 
+def test_no_warp_is_measured_over_a_cut(clip: list[Tensor]) -> None:
+    other = torch.rand(clip[0].shape, generator=torch.Generator().manual_seed(0))
+    assert video_steadiness(unchanged, [*clip, other]) == video_steadiness(unchanged, clip)
+    with pytest.raises(UserError, match="two frames of one scene"):
+        video_steadiness(unchanged, [clip[0], other])
+
+
 def test_a_folder_of_frames_is_a_clip(tmp_path: Path) -> None:
     for number in range(23):
         Image.fromarray(np.full((20, 40, 3), number, np.uint8)).save(tmp_path / f"{number:03}.png")

@@ -7,7 +7,7 @@ import numpy as np
 from fst.inference.video.types import require_opencv
 
 _SHARE = 0.5  # of the frame before, where both show the same: measured, see scripts/README.md
-_CUT = 0.3  # with less than this part of the picture found again, the scene is another
+CUT = 0.3  # with less than this part of the picture found again, the scene is another
 _FLOW_SIDE = 640  # pixels: the flow of larger frames is computed at this longer side
 _LEAST_FLOW_SIDE = 16  # pixels of the shorter one: OpenCV needs 12
 _NO_ROWS = np.empty(0)  # for cv2.remap: columns and rows are in one array
@@ -73,7 +73,7 @@ class Steadier:
         small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
         if self._before is not None:
             flow = optical_flow(self._before[0], small)
-            if flow.visible.mean() > _CUT:
+            if flow.visible.mean() > CUT:
                 stretch = np.array([width, height], np.float32) / np.array(small.shape[1::-1], np.float32)
                 source = np.asarray((cv2.resize(flow.source, (width, height)) + 0.5) * stretch - 0.5, np.float32)
                 weight = _SHARE * cv2.resize(flow.visible.astype(np.float32), (width, height))[..., None]
