@@ -135,7 +135,8 @@ class _Rows:
 
     def write(self, top: int, rows: Tensor) -> None:
         """`(1, C, h, W)` at row `top`."""
-        variance, mean = (moment.double().cpu() for moment in torch.var_mean(rows.float(), (0, 2, 3), correction=0))
+        moments = torch.var_mean(rows.float(), (0, 2, 3), correction=0)
+        variance, mean = (moment.cpu().double() for moment in moments)  # in this order: Apple's GPUs have no float64
         self._sum = self._sum + mean * (rows.shape[2] * self.width)
         self._sum_of_squares = self._sum_of_squares + (variance + mean.square()) * (rows.shape[2] * self.width)
         pixels = rows[0].permute(1, 2, 0).to("cpu", self._dtype).contiguous()

@@ -1,5 +1,6 @@
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,6 +65,21 @@ def test_every_network(architecture: str, arguments: dict[str, int | str]) -> No
     for memory in (SMALL // 4, LARGE):
         painted = stylize_in_bands(network, picture, torch.float32, memory)
         assert psnr(painted, stylize_whole(network, picture, torch.float32)) > 70
+
+
+def test_sums_in_float64_are_not_asked_of_a_gpu() -> None:
+    class OnApple(Tensor):
+        @classmethod
+        def __torch_function__(cls, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+            if function is Tensor.double:
+                raise TypeError("there is no float64")  # as PyTorch for Apple's GPUs
+            result = super().__torch_function__(function, types, arguments, options or {})
+            return result.as_subclass(Tensor) if function is Tensor.cpu else result
+
+    values = torch.rand(1, 2, 3, 4)
+    rows = bands._Rows(3, 4, 2, torch.float32, in_memory=True)
+    rows.write(0, values.as_subclass(OnApple))
+    assert rows._sum == pytest.approx(values.sum((0, 2, 3)))
 
 
 def test_a_full_disk_is_one_clear_line(bundled: TransformNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
