@@ -80,15 +80,19 @@ class _Case:
         """Median time of one call, over as many calls as fit into `_MOMENT`."""
         keep_large_blocks(self.backend != PLAIN)  # other implementations do not do this
         device = pick_device(self.device)
+
+        def seconds_of_one() -> float:
+            start = time.perf_counter()
+            call()
+            if device.type != "cpu":
+                torch.accelerator.synchronize(device)
+            return time.perf_counter() - start
+
         times: list[float] = []
         with torch.inference_mode():
-            call()  # fills the caches again
+            seconds_of_one()  # fills the caches again
             while sum(times) < _MOMENT:
-                start = time.perf_counter()
-                call()
-                if device.type != "cpu":
-                    torch.accelerator.synchronize(device)
-                times.append(time.perf_counter() - start)
+                times.append(seconds_of_one())
         return statistics.median(times)
 
 

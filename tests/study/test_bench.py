@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fst.cli import main as fst
-from fst.study.bench import PLAIN, bench
+from fst.study.bench import PLAIN, _Case, bench
 
 
 def test_every_row_is_there_and_the_unit_is_the_plain_network(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -31,6 +31,16 @@ def test_a_style_can_be_measured(style_file: Path, tmp_path: Path) -> None:
     command = ["bench", "--networks", str(style_file), "--backends", "torch", "--sizes", "32x32", "--rounds", "1"]
     assert fst([*command, "--json", str(path)]) == 0
     assert json.loads(path.read_text())["rows"][1]["network"] == str(style_file)
+
+
+def test_on_a_gpu_no_picture_begins_before_the_last_is_done(style_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    happened: list[str] = []
+    monkeypatch.setattr("fst.study.bench.pick_device", torch.device)
+    monkeypatch.setattr("fst.study.bench._MOMENT", 1e-9)
+    monkeypatch.setattr("torch.accelerator.synchronize", lambda device: happened.append("waited"))
+    case = _Case("tiny", style_file, "torch", 32, 32, "cuda")
+    case.seconds(lambda: happened.append("begun") or torch.empty(0))
+    assert happened == 2 * ["begun", "waited"]
 
 
 def test_what_json_has_no_number_for_is_null(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
