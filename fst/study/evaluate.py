@@ -271,7 +271,9 @@ def format_results(results: Sequence[Evaluation]) -> str:
     lines = [head, "|---" * 9 + "|"]
     for result in results:
         style = mean(result.style[layer] for layer in STYLE_LAYERS)
-        reached = f"> {len(result.curve)}" if result.iteration is None else result.iteration
+        # The last value of the curve is the loss before its last iteration.
+        missed = f"> {len(result.curve) - 1}" if result.curve else "–"
+        reached = missed if result.iteration is None else result.iteration
         lines.append(
             f"| {result.name} | {style:.3f} | {result.content[CONTENT_LAYER]:.2f} | {result.total_variation:.3f} "
             f"| {result.ssim:.2f} | {result.weave:.2f} | {result.seconds:.2f} | {result.peak_mib:.0f} | {reached} |"

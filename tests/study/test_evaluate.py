@@ -13,7 +13,15 @@ from fst.errors import UserError
 from fst.images import read_tensor, to_tensor
 from fst.networks.vgg import LossNetwork
 from fst.perceptual import LossWeights, PerceptualLoss
-from fst.study.evaluate import evaluate_all, similarity, slow_curve
+from fst.study.evaluate import (
+    CONTENT_LAYER,
+    STYLE_LAYERS,
+    Evaluation,
+    evaluate_all,
+    format_results,
+    similarity,
+    slow_curve,
+)
 from tests.conftest import TINY, make_picture
 
 
@@ -55,6 +63,13 @@ def test_the_slow_curve_ends_where_it_reaches_the_goal(photos: Path, painting: P
     assert 1 < len(curve) < 100
     assert curve[-1] <= start / 2 < curve[-2]
     assert slow_curve(loss, [content], goal=0.0, iterations=0) == []
+
+
+@pytest.mark.parametrize(("curve", "said"), [([5.0, 4.0, 3.0], "> 2"), ([], "–")])
+def test_a_goal_that_was_not_reached_is_said_as_far_as_it_was_measured(curve: list[float], said: str) -> None:
+    layers = dict.fromkeys([*STYLE_LAYERS, CONTENT_LAYER], 1.0)
+    numbers = (layers, layers, 0.1, 0.5, 1.0, 0.1, 100.0, {"network": 1.0, "photos": 5.0}, curve, None)
+    assert format_results([Evaluation("mine", *numbers, "vgg19", {}, {})]).endswith(f"| {said} |")
 
 
 def test_a_picture_is_wholly_similar_to_itself_and_less_to_others() -> None:
