@@ -209,11 +209,12 @@ def _open(path: Path, file: BinaryIO | None = None) -> Image.Image:
 def _convert(image: Image.Image) -> Image.Image:
     """8-bit sRGB, "RGB" or "RGBA", from whatever Pillow decoded: a new picture."""
     if image.mode.startswith("I") or image.mode == "F":
-        # 16-bit greyscale; Pillow's own conversion clips it
+        # Greyscale of 16 bits or more; Pillow's own conversion clips it. Only "I;16" tells which value is white.
         import numpy as np
 
         values = np.array(image, dtype=np.float32)
-        values *= 255.0 if values.max(initial=0) <= 1 else 1.0 if values.max(initial=0) <= 255 else 1 / 257
+        most = 65535 if image.mode.startswith("I;16") else values.max(initial=0)
+        values *= 255.0 if most <= 1 else 1.0 if most <= 255 else 1 / 257
         return Image.fromarray(values.clip(0, 255, values).round(out=values).astype(np.uint8)).convert("RGB")
     target = "RGBA" if image.has_transparency_data else "RGB"
     converted = image

@@ -53,6 +53,12 @@ def test_16_bit_greyscale_is_scaled_not_clipped(tmp_path: Path, value: int, expe
     assert read_image(path).getpixel((0, 0))[0] == pytest.approx(expected, abs=1)
 
 
+@pytest.mark.parametrize("value", [1, 200])
+def test_a_dark_16_bit_picture_stays_dark(tmp_path: Path, value: int) -> None:
+    path = saved(tmp_path, Image.fromarray(np.full((8, 8), value, np.uint16)), "dark.png")
+    assert read_image(path).getpixel((0, 0))[0] <= 1
+
+
 def test_palette_and_transparency(tmp_path: Path) -> None:
     palette = Image.new("RGB", (8, 8), RED).quantize(4)
     assert mean_color(read_image(saved(tmp_path, palette, "palette.png"))) == pytest.approx(RED, abs=3)
