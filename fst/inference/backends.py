@@ -2,8 +2,8 @@
 
 import os
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -59,12 +59,19 @@ class Backend:
         """
         height, width = images.shape[1:3] if images.dtype == torch.uint8 else images.shape[2:]
         refuse_small(height, width)
-        try:
+        with memory_errors(width, height):
             return self.run(images)
-        except Exception as error:  # each runtime raises its own kinds
-            if lacks_memory(error):
-                raise RunError(f"not enough memory for {width}×{height} pixels; try a smaller size") from error
-            raise
+
+
+@contextmanager
+def memory_errors(width: int, height: int) -> Iterator[None]:
+    """Around work on a picture: a lack of memory becomes a `RunError`."""
+    try:
+        yield
+    except Exception as error:  # each runtime raises its own kinds
+        if lacks_memory(error):
+            raise RunError(f"not enough memory for {width}×{height} pixels; try a smaller size") from error
+        raise
 
 
 def open_backend(

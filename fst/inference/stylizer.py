@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from fst.errors import RunError, UserError
 from fst.hardware import fast_dtype, free_cuda_memory, free_memory, give_back_blocks, pick_device, used_memory
 from fst.images import from_uint8, keep_colors, resize, to_uint8
-from fst.inference.backends import open_backend
+from fst.inference.backends import memory_errors, open_backend
 from fst.inference.bands import memory_need, stylize_in_bands
 from fst.inference.look import Look, check_shares
 from fst.inference.stages import AHEAD, map_in, stylizing_threads
@@ -215,13 +215,13 @@ class Stylizer:
         device_memory = free_cuda_memory(self.device) if self.device.type == "cuda" else memory
         if needed <= device_memory:
             # The memory suffices for one picture. If it does not for two, threads take turns.
-            with nullcontext() if 2 * needed <= device_memory else self._lock:
+            with nullcontext() if 2 * needed <= device_memory else self._lock, memory_errors(width, height):
                 content = pixels.to(self.device)
                 if len(self.backends) == 1:
                     return self.backends[0](content).cpu()
                 return to_uint8(self._blend(from_uint8(content))).cpu()
         self._require_memory(max(need.in_bands(width) for need in self._memory_needs) + finishing, width, height)
-        with self._lock:
+        with self._lock, memory_errors(width, height):
             stylized = [stylize_in_bands(net, pixels, self._dtype, memory, device_memory) for net in self.networks]
         return stylized[0] if len(stylized) == 1 else _by_rows(self._mix, *stylized)
 

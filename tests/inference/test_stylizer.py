@@ -304,7 +304,7 @@ def test_bad_pictures_are_one_clear_line(stylizer: Stylizer) -> None:
 
 
 def test_running_out_of_memory_is_one_clear_line(stylizer: Stylizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    def exhausted(_: object) -> None:
+    def exhausted(*_: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     def broken(_: object) -> None:
@@ -315,6 +315,10 @@ def test_running_out_of_memory_is_one_clear_line(stylizer: Stylizer, monkeypatch
         stylizer(make_picture(20, 30))
     monkeypatch.setattr(stylizer.networks[0], "forward", broken)
     with pytest.raises(RuntimeError, match="illegal memory access"):
+        stylizer(make_picture(20, 30))
+    monkeypatch.setattr("fst.inference.bands.MemoryNeed.at_once", lambda *_: 2**50)
+    monkeypatch.setattr("fst.inference.stylizer.stylize_in_bands", exhausted)
+    with pytest.raises(RunError, match="not enough memory for 20×30 pixels"):
         stylizer(make_picture(20, 30))
 
 
