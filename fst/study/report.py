@@ -1,6 +1,7 @@
 """The report of a study: one self-contained HTML page, the numbers as JSON, and the same for TensorBoard."""
 
 import base64
+import io
 import json
 import math
 import shutil
@@ -14,6 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from fst.files import expand_user, write_atomically
 from fst.images import read_tensor
 from fst.networks.vgg_layers import relu_layers
+from fst.pictures import encode_image, read_image
 from fst.resources import find_style_image
 from fst.study.claims import Result, Results, verdict
 
@@ -103,8 +105,12 @@ def template(name: str) -> Template:
 def inline(path: str | Path) -> str:
     """A picture file as a data URL."""
     path = expand_user(path)
-    kind = "jpeg" if path.suffix.lower() in (".jpg", ".jpeg") else "png"
-    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    if kind := {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}.get(path.suffix.lower()):
+        content = path.read_bytes()
+    else:  # browsers do not show every kind, such as TIFF
+        encode_image(read_image(path), buffer := io.BytesIO(), ".png")
+        kind, content = "png", buffer.getvalue()
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def colour(error: float, smallest: float = _RANGE[0], largest: float = _RANGE[1]) -> str:
