@@ -132,7 +132,7 @@ def evaluate(
 
 
 def own_loss(info: StyleInfo, network: LossNetwork, style_image: Tensor) -> PerceptualLoss:
-    """The loss that a style was trained for, without the terms `range` and `grid`."""
+    """The loss that a style was trained for; of its terms only `content`, `style`, `coarse_style` and `tv`."""
     known, layers = info.loss, info.layers
     weights = LossWeights(
         **{term: known["weights"].get(term, 0.0) for term in ("content", "style", "coarse_style", "tv")}
