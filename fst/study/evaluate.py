@@ -24,6 +24,7 @@ from fst.files import check_writable, write_atomically
 from fst.hardware import peak_memory_mib, pick_device
 from fst.images import read_tensor
 from fst.inference.stylizer import Stylizer
+from fst.inference.video.types import require_opencv
 from fst.networks.vgg import LossNetwork
 from fst.networks.vgg_layers import relu_layers
 from fst.perceptual import LossWeights, PerceptualLoss, total_variation
@@ -234,20 +235,24 @@ def evaluate_all(
         clips: video files or folders of frames, to measure it on.
 
     Raises:
-        UserError: a style, photo, style image, clip or the weights cannot be read, two clips have one name, or the
-            judge lacks a layer that a style was trained on.
+        UserError: a style, photo, style image, clip or the weights cannot be read, two clips have one name, one has
+            a single frame, OpenCV is missing for clips, or the judge lacks a layer that a style was trained on.
     """
     for name, value, least in (("size", size, LEAST_SIDE), ("count", count, 1), ("iterations", iterations, 0)):
         if value < least:
             raise UserError(f"{name} is {value}; the least is {least}")
     if len({path.stem for path in clips}) < len(clips):
         raise UserError("--video: two of the clips have the same name; rename one")
+    if clips:
+        require_opencv()
     pick_device(device)
     check_writable(out / "evaluation.json")
     infos = {style: read_info(find_style(style)) for style in styles}
     sources = {style: find_trained_image(info, style_images) for style, info in infos.items()}
     pictures = [read_tensor(path, size) for path in require_images(photos, "--photos ")[:count]]
     frames = {path.stem: list(read_clip(path, size)) for path in clips}
+    if single := [name for name, clip in frames.items() if len(clip) < 2]:
+        raise UserError(f"--video: {single[0]} has less than two frames; name another clip")
     layers = set(relu_layers(judge))
     for info in infos.values():
         layers.update(info.layers["content"], info.layers["style"])

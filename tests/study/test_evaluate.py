@@ -97,3 +97,21 @@ def test_what_is_missing_is_one_line(
     (tmp_path / "tiny.png").write_bytes(painting.read_bytes())
     with pytest.raises(UserError, match="tiny: its file does not tell the layers and loss"):
         evaluate_all([str(style_file)], photos, tmp_path, "random", tmp_path, size=32)
+
+
+def test_a_clip_that_cannot_be_measured_is_found_first(
+    style: str, photos: Path, painting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(clip: Path) -> None:
+        evaluate_all([style], photos, painting.parent, "random", tmp_path, size=32, clips=[clip])
+
+    monkeypatch.setattr("fst.study.evaluate.LossNetwork", lambda *_: pytest.fail("too late"))
+    with monkeypatch.context() as without_opencv:
+        without_opencv.setattr("importlib.util.find_spec", lambda name: None)
+        with pytest.raises(UserError, match="optical flow needs OpenCV"):
+            measure(photos)
+    pytest.importorskip("cv2")
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "frame.png").write_bytes(painting.read_bytes())
+    with pytest.raises(UserError, match="--video: one has less than two frames; name another clip"):
+        measure(tmp_path / "one")
