@@ -67,6 +67,11 @@ def test_experiments_start_from_the_bundled_style_whatever_was_trained_here(
         assert find_style(start) == resource_folder("checkpoints") / "udnie.safetensors"
 
 
+def test_the_steady_experiment_starts_from_no_style_but_a_named_one(command: list[str]) -> None:
+    with pytest.raises(UserError, match=r"init_from=STYLE: no style 'STYLE'; there are: .*udnie"):
+        configure(TRAIN, [*command[1:], "experiment=steady"])
+
+
 def test_options_can_be_anywhere(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine/layers").mkdir(parents=True)
     Path("mine/layers/edges.yaml").write_text("content: {relu1_1: 1.0}\nstyle: {conv1_2: 1.0}\n")
