@@ -1,6 +1,7 @@
 """`fst train`: a Hydra application. Its configuration is checked before torch and Lightning are loaded."""
 
 import os
+import shlex
 import threading
 from pathlib import Path
 
@@ -26,7 +27,9 @@ def main(arguments: list[str]) -> None:
 
         path, scores = train(config, folder)
         shown = os.path.relpath(path)
-        text = f"trained {config.name}: {shown}\nuse it:  fst stylize PHOTO -s {shown}"
+        own = config.model.get("_target_")  # a class of the user's, which the style file does not import
+        network = f" --network {':'.join(own.rsplit('.', 1))}" if own else ""
+        text = f"trained {config.name}: {shown}\nuse it:  fst stylize PHOTO -s {shlex.quote(shown)}{network}"
         return Outcome(text, shown, {name: scores[name] for name in _SHOWN if name in scores})
 
     threading.excepthook = _drop_write_errors

@@ -1,5 +1,6 @@
 """Training with parts of one's own, those of tests/example, without a change to fst."""
 
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +38,8 @@ def folder(photos: Path) -> list[str]:
 
 
 def test_a_network_of_ones_own(small: list[str], photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", *small, *folder(photos), *OWN_NETWORK]) == 0
-    (path,) = Path("outputs/mine").glob("*/mine.safetensors")
+    assert main(["train", *small, "name=my own", *folder(photos), *OWN_NETWORK]) == 0
+    (path,) = Path("outputs/my own").glob("*/my own.safetensors")
     info = read_info(path)
     assert info.architecture == "tests.example.network.Tint"
     assert dict(info.arguments) == {"width": 6, "strength": 0.5}
@@ -52,19 +53,21 @@ def test_a_network_of_ones_own(small: list[str], photos: Path, capsys: pytest.Ca
     assert torch.allclose(stylizer(photo), expected, atol=1e-5)
     assert stylizer(np.asarray(make_picture(40, 30))).shape == (30, 40, 3)
     make_picture(40, 30).save("a.png")
-    for command in (f"stylize a.png -s {path}", f"export {path} --to onnx", f"bench --networks {path}"):
-        outcome = run(command)
+    for command in (["stylize", "a.png", "-s", path], ["export", path, "--to", "onnx"], ["bench", "--networks", path]):
+        outcome = run([str(argument) for argument in command])
         assert outcome.faults() == []
         assert "its network is of the class tests.example.network.Tint" in outcome.err
-    capsys.readouterr()
-    assert main(["stylize", "a.png", "-s", "mine", "-o", "b.png", "--network", "tests.example.network:Tint"]) == 0
+    printed = capsys.readouterr().out
+    _, *command = shlex.split(printed.partition("use it:  ")[2].splitlines()[0].replace("PHOTO", "a.png"))
+    assert command[-2:] == ["--network", "tests.example.network:Tint"]
+    assert main([*command, "-o", "b.png"]) == 0
     assert Image.open("b.png").size == (40, 30)
     for flags, named in {
         "--network nowhere:Net": "--network nowhere:Net: ModuleNotFoundError",
         "--network tests.example.data:Photos": "cannot be made",
         "--network builtins:dict": "dict makes a dict; a network is a torch.nn.Module",
     }.items():
-        outcome = run(f"stylize a.png -s mine -o c.png {flags}")
+        outcome = run(["stylize", "a.png", "-s", "my own", "-o", "c.png", *flags.split()])
         assert outcome.faults() == []
         assert named in outcome.err or named.split(" makes")[-1] in outcome.err
 
