@@ -211,11 +211,14 @@ def test_styles_lists_names(folder: Path, style_file: Path, capsys: pytest.Captu
     run = Path("outputs/tiny/run")
     run.mkdir(parents=True)
     (run / "tiny.safetensors").write_bytes(style_file.read_bytes())
+    network, info = load_style(style_file)
+    save_style(run / "udnie.safetensors", network, dataclasses.replace(info, name="udnie"))  # hides the bundled one
     (run / "broken.safetensors").write_bytes(b"")
     assert main(["styles"]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert "johnson (width 4, blocks 1, norm instance)" in lines["tiny"]
     assert "damaged" in lines["broken"]
+    assert "as udnie; johnson (width 4" in lines["udnie"]
     assert "orange and dark blue" in lines["the_scream_small"]
     assert "many ringed yellow stars" in lines["starry_night_stars"]
     assert "from starry_night_stars, 750 steps of 4" in lines["starry_night_stars"]

@@ -29,10 +29,12 @@ def run(options: argparse.Namespace) -> int:
 
     from fst.resources import resource_folder
 
-    looks = yaml.safe_load((resource_folder("checkpoints") / "looks.yaml").read_text())
+    checkpoints = resource_folder("checkpoints")
+    looks = yaml.safe_load((checkpoints / "looks.yaml").read_text())
     width = max(map(len, styles), default=0)
     for name, path in styles.items():
-        print(one_line(f"{name:<{width}}  {_describe(path, looks)}  {path}", None))
+        described = _describe(path, looks if path.parent == checkpoints else {})  # not of one that is called alike
+        print(one_line(f"{name:<{width}}  {described}  {path}", None))
     return 0
 
 
