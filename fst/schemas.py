@@ -43,6 +43,7 @@ from fst.values import (
     SlowAlgorithm,
     Start,
     Style,
+    StyleName,
     StylePicture,
     Task,
     Text,
@@ -256,7 +257,7 @@ class Train:
     style: StyleImage
     init_from: Start | None
     teacher: Teacher
-    name: Name
+    name: StyleName
     compile: bool
     seed: Seed
     ckpt_path: Text | None

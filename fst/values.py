@@ -14,7 +14,7 @@ from fst.files import check_name, expand_user
 from fst.networks.vgg_layers import LOSS_NETWORKS
 from fst.pictures import LEAST_SIDE, PICTURE_SUFFIXES, read_image
 from fst.resources import find_style_image
-from fst.style_info import find_style, read_info
+from fst.style_info import check_style_name, find_style, read_info
 from fst.typed import Check, one_of, show
 
 
@@ -75,6 +75,7 @@ Channels = Annotated[int, Meta(ge=1, le=512)]
 Blocks = Annotated[int, Meta(ge=1, le=64)]
 Text = Annotated[str, Meta(min_length=1, description="text")]
 Name = Annotated[str, Check(check_name, "text that can name a file")]
+StyleName = Annotated[str, Check(check_style_name, "text that can name a file")]
 Picture = Annotated[str, Check(_read_picture, "a picture file")]
 StylePicture = Annotated[str, Check(_read_style_image, "a picture file or the name of a bundled picture")]
 Photos = Annotated[str, Check(_check_photos, "a folder of photos")]

@@ -40,7 +40,7 @@ _COMMON = {
 TRAIN: Mapping[str, Iterable[str]] = {
     **_LOSS,
     **_COMMON,
-    "name": _NO_NAME,
+    "name": (*_NO_NAME, "all", "a.jpg", "bundled:mine"),
     "compile": ("maybe", "2", "null", "1"),
     "checkpoint_every": _NO_COUNT,
     "val_every": ("0", "-1", "null", "abc", "0.5"),
