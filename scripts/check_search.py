@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torchmetrics.functional.regression import spearman_corrcoef
 
+from fst.checkpoints import checkpoint_of
 from fst.cli import main as fst
 from fst.images import from_uint8, read_tensor
 from fst.inference.stylizer import Stylizer
@@ -54,6 +55,7 @@ def train(trial: dict[str, Any], folder: Path, options: argparse.Namespace) -> P
         values |= {"loss.weights.style": candidate.style_weight, "style.image": options.style}
         values |= {"style.size": round(candidate.style_scale * options.size), "data.size": options.size}
         values |= {"data.root": str(options.photos), "hydra.run.dir": str(folder / name)}
+        values |= {"ckpt_path": str(stopped)} if (stopped := checkpoint_of(folder / name)) else {}
         if fst(["train", "--config-dir", str(folder), *overrides_of(values), *options.train]):
             raise SystemExit(f"{name}: not trained")
     return style

@@ -7,8 +7,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from fst.checkpoints import checkpoint_of
+from fst.errors import UserError
 from fst.hydra_app import run_application
 from fst.schemas import TRAIN
+from fst.style_info import STYLE_SUFFIX
 from fst.sweep import Outcome
 
 _SHOWN = ("val/loss", "val/content", "val/style")  # in the table of a sweep, which minimises the first
@@ -22,7 +25,11 @@ def main(arguments: list[str]) -> None:
         UserError, RunError, Interrupted: the first run's that failed; a sweep does its other runs all the same.
     """
 
+    writes = _is_writer()
+
     def job(config: DictConfig, folder: Path) -> Outcome:
+        if writes and config.ckpt_path is None:
+            _refuse_used(folder, config.name)
         from fst.training.train import train
 
         path, scores = train(config, folder)
@@ -33,7 +40,14 @@ def main(arguments: list[str]) -> None:
         return Outcome(text, shown, {name: scores[name] for name in _SHOWN if name in scores})
 
     threading.excepthook = _drop_write_errors
-    run_application(TRAIN, arguments, job, quiet=not _is_writer())
+    run_application(TRAIN, arguments, job, quiet=not writes)
+
+
+def _refuse_used(folder: Path, name: str) -> None:
+    """Refuse a run's folder, as hydra.run.dir can name it, whose training would be overwritten."""
+    if checkpoint_of(folder) or (folder / f"{name}{STYLE_SUFFIX}").exists():
+        shown = os.path.relpath(folder)
+        raise UserError(f"hydra.run.dir={shown}: it holds a training; name another folder, or continue with ckpt_path")
 
 
 def _is_writer() -> bool:

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import signal
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from fst.commands.train import main
+from fst.errors import UserError
 from fst.signals import Interrupted
 from fst.style_file import load_style
 from fst.training.data import folder as training_data
@@ -59,8 +61,14 @@ def test_a_stopped_run_in_a_folder_of_ones_own_says_how_to_go_on(
         main([*small, "trainer.max_steps=9", "hydra.run.dir='my = run'"])
     command = re.search(r"continue with: fst train (.*)", capsys.readouterr().out)
     assert command
+    again = [*small, "trainer.max_steps=9", "hydra.run.dir='my = run'"]
+    with pytest.raises(UserError, match=r"hydra\.run\.dir=my = run: it holds a training; name another folder"):
+        main(again)
     main(shlex.split(command[1]))
     assert load_style(Path("my = run/painting.safetensors"))[1].steps == 9
+    shutil.rmtree("my = run/checkpoints")
+    with pytest.raises(UserError, match="it holds a training"):
+        main(again)
     assert not Path("outputs").exists()
 
 
