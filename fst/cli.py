@@ -5,6 +5,7 @@ import importlib
 import io
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -81,6 +82,8 @@ class _Parser(argparse.ArgumentParser):
         return options, unknown
 
     def error(self, message: str) -> NoReturn:
+        if flag := re.fullmatch(r"argument (?:-\w/)?(--[\w-]+): expected one argument", message):
+            message += f"; where that begins with -, write {flag[1]}=…"
         raise UserError(f"{one_line(message)}; see {self.prog} --help")
 
 

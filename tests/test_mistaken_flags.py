@@ -80,6 +80,7 @@ STYLIZE = [
     ("stylize a.jpg -s night.safetensors --device ''", "no device ''"),
     ("stylize a.jpg -s night.safetensors --backend abacus", "no backend 'abacus'; there are torch"),
     ("stylize a.jpg -s night.safetensors --backend ''", "no backend ''"),
+    ("stylize a.jpg -s night.safetensors --suffix -large", "where that begins with -, write --suffix=…"),
     ("stylize a.jpg -s night.safetensors --suffix a/b", "--suffix a/b: a part of a name has no path separators"),
     ("stylize a.jpg b.jpg -s night.safetensors -o -", "-o - is one file for 2 inputs"),
     ("stylize a.jpg -s night.safetensors -s udnie -o -", "-o - is one file for 2 styles"),

@@ -47,7 +47,7 @@ def add(commands: flags.Commands) -> None:
     )
     stylize.add_argument("--format", help="of -o -: png, jpg, webp, mkv, mp4, webm, ts, …; default: png or mkv")
     stylize.add_argument(
-        "--suffix", help="after INPUT-STYLE in the default names, in place of what tells the look: -768px-colors"
+        "--suffix", help="after INPUT-STYLE in the default names, in place of what tells the look: --suffix=-large"
     )
     stylize.add_argument("--force", action="store_true", help="overwrite existing outputs")
     stylize.add_argument(
