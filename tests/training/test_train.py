@@ -155,7 +155,7 @@ def test_a_run_starts_from_another_style_of_the_same_network(small: list[str]) -
     assert info.init_from == "painting"
     assert "init_from" not in info.arguments
     assert all(torch.equal(tensor, trained[name]) for name, tensor in load_file(path).items())
-    with pytest.raises(UserError, match=r"init_from=painting: .* has another network, johnson with"):
+    with pytest.raises(UserError, match=r"another network, johnson with .*; choose the model that it has"):
         main([*small, "init_from=painting", "model.width=8"])
     with pytest.raises(UserError, match="no style 'nobody'"):
         main([*small, "init_from=nobody"])
