@@ -62,10 +62,11 @@ RANGE = "loss.weights.range=4000"  # against a bright knob that became plain whi
 LONG_UDNIE = [*STEADY_REALTIME, HIGHER, FEW_CELLS, RANGE, "loss.weights.temporal=8"]
 
 
-def long(steps: int, rate: float, style: float, temporal: float) -> list[str]:
-    """Overrides of a steady training on VGG19, by its steps, its peak learning rate and two weights."""
+def long(steps: int, rate: float, style: float, temporal: float, batch: int = 4, size: int = 192) -> list[str]:
+    """Overrides of a steady training on VGG19, by its steps, its peak learning rate, two weights, and its crops."""
     weights = [f"loss.weights.style={style}", f"loss.weights.temporal={temporal}"]
-    return ["loss_network=vgg19", f"trainer.max_steps={steps}", f"optimizer.algorithm.lr={rate}", *weights]
+    crops = [f"data.batch_size={batch}", f"data.size={size}"]
+    return ["loss_network=vgg19", f"trainer.max_steps={steps}", f"optimizer.algorithm.lr={rate}", *weights, *crops]
 
 
 # Each name begins with that of its style image. For each style the overrides of its trainings, each of which starts
@@ -82,6 +83,9 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [*STEADY, *long(980, 0.0008, 17.9, 4.71), RANGE],
         [*STEADY, *long(1169, 0.0005, 17.7, 3.58), RANGE],
         Mean(6, -0.4),
+        [*STEADY, *long(2131, 0.001, 17.7, 3.58, 8, 192), RANGE],
+        [*STEADY, *long(1579, 0.0008, 20.7, 3.47, 8, 256), RANGE],
+        [*STEADY, *long(1454, 0.0005, 28.5, 3.53, 8, 256), RANGE],
     ],
     "composition_vii": [
         [],
@@ -93,6 +97,10 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         Mean(5, -0.6),
         [*STEADY, *long(750, 0.0006, 21, 3)],
         Mean(7, 0.65),
+        [*STEADY, *long(1958, 0.001, 21, 2.8, 8, 192)],
+        [*STEADY, *long(1421, 0.0008, 24.8, 2.53, 8, 256)],
+        [*STEADY, *long(1310, 0.0005, 29, 2.3, 8, 256)],
+        Mean(11, 0.5),
     ],
     "great_wave": [
         [],
@@ -105,6 +113,11 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [*STEADY, *long(1108, 0.0005, 17.6, 2.37), f"{SMOOTHED}13", "loss.weights.grid=20000"],
         [*STEADY, *long(1000, 0.0006, 18.5, 1.6), f"{SMOOTHED}13", "loss.weights.grid=20000"],
         Mean(8, 0.3),
+        [*STEADY, *long(1941, 0.001, 18.5, 1.8, 8, 192), f"{SMOOTHED}13", "loss.weights.grid=20000"],
+        [*STEADY, *long(1445, 0.0008, 19.8, 1.73, 8, 256), f"{SMOOTHED}13", "loss.weights.grid=20000"],
+        [*STEADY, *long(1332, 0.0005, 26, 1.6, 8, 256), f"{SMOOTHED}13", "loss.weights.grid=20000"],
+        [*STEADY, *long(220, 0.0005, 26, 6, 2, 256), f"{SMOOTHED}13", "loss.weights.grid=20000"],
+        Mean(13, 0.5),
     ],
     "great_wave_claws": [
         ["init_from=bundled:great_wave", *SMALL_CROPS, *WAVE, "loss.weights.style=8", "loss.weights.grid=20000"],
@@ -137,6 +150,10 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [*STEADY, *long(986, 0.0008, 14.2, 2.25)],
         [*STEADY, *long(1088, 0.0005, 15.8, 1.84)],
         Mean(11, 0.2),
+        [*STEADY, *long(2139, 0.001, 20, 2.2, 8, 192)],
+        [*STEADY, *long(1589, 0.0008, 25.4, 1.94, 8, 256)],
+        [*STEADY, *long(1463, 0.0005, 35.3, 1.67, 8, 256)],
+        [*STEADY, *long(220, 0.0005, 35.3, 6.5, 2, 256)],
     ],
     "starry_night": [
         [],
@@ -151,6 +168,11 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [*STEADY, *long(900, 0.001, 32, 3)],
         [*STEADY, *long(1003, 0.0008, 24.2, 2.35)],
         [*STEADY, *long(1215, 0.0005, 23, 1.65)],
+        [*STEADY, *long(2145, 0.001, 23, 1.65, 8, 192)],
+        [*STEADY, *long(1586, 0.0008, 25.3, 1.48, 8, 256)],
+        [*STEADY, *long(1460, 0.0005, 34.4, 1.41, 8, 256)],
+        [*STEADY, *long(220, 0.0005, 34.4, 3.5, 2, 256)],
+        Mean(15, 0.5),
     ],
     "starry_night_stars": [  # the coarse term paints the stars and swirls
         ["init_from=bundled:starry_night", *SMALL_CROPS, "loss.weights.style=7.5", "loss.weights.coarse_style=7.5"],
@@ -171,6 +193,11 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [*STEADY, *long(1001, 0.0008, 20.3, 6.62)],
         [*STEADY, *long(1150, 0.0005, 19.8, 4.64)],
         Mean(7, -0.5),
+        [*STEADY, *long(1951, 0.001, 19.8, 4.64, 8, 192)],
+        [*STEADY, *long(1431, 0.0008, 22.1, 3.8, 8, 256)],
+        [*STEADY, *long(1318, 0.0005, 28.2, 3.03, 8, 256)],
+        [*STEADY, *long(220, 0.0005, 28.2, 8, 2, 256)],
+        Mean(12, 0.5),
     ],
     "the_scream_small": [
         ["model=small", *LIGHT],
@@ -186,6 +213,9 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         Mean(9, -0.3),
         [*STEADY_SMALL, *long(2000, 0.0008, 20.5, 8), NO_CELLS],
         Mean(11, -0.6),
+        [*STEADY_SMALL, *long(2322, 0.0012, 20.5, 8, 8, 192), NO_CELLS],
+        [*STEADY_SMALL, *long(1740, 0.00096, 21.1, 8.19, 8, 256), NO_CELLS],
+        [*STEADY_SMALL, *long(1590, 0.0006, 26.3, 6.77, 8, 256), NO_CELLS],
     ],
     "udnie_small": [
         [*STEADY_SMALL, *FROM_SMALL, "trainer.max_steps=1000"],
@@ -198,6 +228,10 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [*STEADY_SMALL, *long(1200, 0.0008, 17, 3.2), RANGE],
         [*STEADY_SMALL, *long(800, 0.0008, 15.5, 3.2), RANGE],
         Mean(8, -0.1),
+        [*STEADY_SMALL, *long(2300, 0.0012, 15.5, 3.3, 8, 192), RANGE],
+        [*STEADY_SMALL, *long(1747, 0.00096, 17, 3.49, 8, 256), RANGE],
+        [*STEADY_SMALL, *long(1599, 0.0006, 22.6, 3.63, 8, 256), RANGE],
+        Mean(12, 0.3),
     ],
     "starry_night_small": [
         [*STEADY_SMALL, *FROM_SMALL, "trainer.max_steps=1200"],
@@ -215,6 +249,10 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [*STEADY_SMALL, *long(1206, 0.00096, 27.1, 6.75)],
         [*STEADY_SMALL, *long(1534, 0.0006, 24.4, 4.71)],
         [*STEADY_SMALL, *long(430, 5e-4, 22.5, 3.8)],
+        [*STEADY_SMALL, *long(2503, 0.0012, 22.5, 3.8, 8, 192)],
+        [*STEADY_SMALL, *long(1878, 0.00096, 25.5, 3.5, 8, 256)],
+        [*STEADY_SMALL, *long(1712, 0.0006, 32.5, 2.99, 8, 256)],
+        Mean(11, 0.3),
     ],
     "the_scream_realtime": [
         ["model=realtime", *LIGHT],
