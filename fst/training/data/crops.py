@@ -2,6 +2,7 @@
 
 import atexit
 import functools
+import gc
 import itertools
 import multiprocessing
 import os
@@ -110,10 +111,12 @@ def centre_crop(image: Image, size: int) -> Tensor:
 
 
 def _start_worker(process_ids: Tensor, worker: int) -> None:
-    """Ignore the signals that terminals and job managers send to all processes of a group.
+    """Ignore the signals that terminals and job managers send to all processes of a group, and leave what is inherited.
 
-    A worker that dies of one would end the training before it has saved its checkpoint.
+    A worker that dies of a signal would end the training before it has saved its checkpoint. One that frees a video
+    decoder would wait for ever for its threads, which are in the parent alone.
     """
+    gc.freeze()
     process_ids[worker] = os.getpid()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

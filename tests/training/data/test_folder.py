@@ -1,5 +1,7 @@
+import gc
 import logging
 import multiprocessing
+import os
 import shutil
 import signal
 import subprocess
@@ -49,6 +51,34 @@ def test_workers_change_nothing_and_seeds_everything(photos: Path) -> None:
 
     assert torch.equal(stream(0, 1), stream(2, 1))
     assert not torch.equal(stream(0, 1), stream(0, 2))
+
+
+def test_a_worker_frees_nothing_that_it_inherited(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A video decoder, freed there, would wait for ever for threads that are in the parent alone."""
+
+    class Decoder:
+        def __init__(self) -> None:
+            self.itself = self  # so that only the garbage collector frees it
+
+        def __del__(self) -> None:
+            (tmp_path / str(os.getpid())).touch()
+
+    def read(*arguments: object) -> torch.Tensor:
+        if multiprocessing.parent_process():
+            gc.collect()
+        return torch.zeros(32, 32, 3, dtype=torch.uint8)
+
+    monkeypatch.setattr(PhotoDataset, "__getitem__", read)
+    gc.disable()
+    try:
+        Decoder()
+        batches(PhotoDataModule(str(photos), size=32, batch_size=2, workers=1), 1)
+    finally:
+        gc.enable()
+    gc.collect()
+    assert [path.name for path in tmp_path.iterdir()] == [str(os.getpid())]
 
 
 def test_a_script_that_still_holds_a_stream_ends(photos: Path) -> None:
