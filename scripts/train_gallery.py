@@ -154,6 +154,7 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [*STEADY, *long(1589, 0.0008, 25.4, 1.94, 8, 256)],
         [*STEADY, *long(1463, 0.0005, 35.3, 1.67, 8, 256)],
         [*STEADY, *long(220, 0.0005, 35.3, 6.5, 2, 256)],
+        Mean(15, 0.15),
     ],
     "starry_night": [
         [],
