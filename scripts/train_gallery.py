@@ -48,6 +48,7 @@ AGAIN = [*STEADY, "loss_network=vgg19"]  # at the full rate
 STARS = ["loss.weights.style=28", "loss.weights.coarse_style=10"]
 MORE = ["loss.weights.style=28", "loss.weights.temporal=7"]  # of both, against the content
 SMOOTHED = "style.image=smoothed:"  # without grain below so many grey levels, which a network imitates by dots
+CLEAN = [f"{SMOOTHED}13", "loss.weights.grid=20000"]  # against the dots of great_wave
 STEADY_VGG16 = [*STEADY, "loss_network=vgg16", "loss.weights.temporal=5", "trainer.max_steps=120"]
 STEADY_SMALL = [*STEADY, "model=small", "loss.weights.grid=60000"]
 STEADY_REALTIME = [*STEADY, "model=realtime", "loss.weights.grid=60000"]
@@ -106,17 +107,17 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [],
         [*STEADY, "loss.weights.grid=20000"],
         [*LAST, *MORE, f"{SMOOTHED}30", "loss.weights.grid=20000", "trainer.max_steps=120"],
-        [*LAST, "loss.weights.style=30", f"{SMOOTHED}13", "loss.weights.grid=20000", "trainer.max_steps=80"],
-        [*AGAIN, "loss.weights.style=34", f"{SMOOTHED}13", "loss.weights.grid=20000", "trainer.max_steps=250"],
-        [*STEADY, *long(900, 0.001, 28, 6), f"{SMOOTHED}13", "loss.weights.grid=20000"],
-        [*STEADY, *long(962, 0.0008, 19.8, 3.81), f"{SMOOTHED}13", "loss.weights.grid=20000"],
-        [*STEADY, *long(1108, 0.0005, 17.6, 2.37), f"{SMOOTHED}13", "loss.weights.grid=20000"],
-        [*STEADY, *long(1000, 0.0006, 18.5, 1.6), f"{SMOOTHED}13", "loss.weights.grid=20000"],
+        [*LAST, "loss.weights.style=30", *CLEAN, "trainer.max_steps=80"],
+        [*AGAIN, "loss.weights.style=34", *CLEAN, "trainer.max_steps=250"],
+        [*STEADY, *long(900, 0.001, 28, 6), *CLEAN],
+        [*STEADY, *long(962, 0.0008, 19.8, 3.81), *CLEAN],
+        [*STEADY, *long(1108, 0.0005, 17.6, 2.37), *CLEAN],
+        [*STEADY, *long(1000, 0.0006, 18.5, 1.6), *CLEAN],
         Mean(8, 0.3),
-        [*STEADY, *long(1941, 0.001, 18.5, 1.8, 8, 192), f"{SMOOTHED}13", "loss.weights.grid=20000"],
-        [*STEADY, *long(1445, 0.0008, 19.8, 1.73, 8, 256), f"{SMOOTHED}13", "loss.weights.grid=20000"],
-        [*STEADY, *long(1332, 0.0005, 26, 1.6, 8, 256), f"{SMOOTHED}13", "loss.weights.grid=20000"],
-        [*STEADY, *long(220, 0.0005, 26, 6, 2, 256), f"{SMOOTHED}13", "loss.weights.grid=20000"],
+        [*STEADY, *long(1941, 0.001, 18.5, 1.8, 8, 192), *CLEAN],
+        [*STEADY, *long(1445, 0.0008, 19.8, 1.73, 8, 256), *CLEAN],
+        [*STEADY, *long(1332, 0.0005, 26, 1.6, 8, 256), *CLEAN],
+        [*STEADY, *long(220, 0.0005, 26, 6, 2, 256), *CLEAN],
         Mean(13, 0.5),
     ],
     "great_wave_claws": [
