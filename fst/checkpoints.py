@@ -7,6 +7,7 @@ import os
 import pickle
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -173,10 +174,16 @@ def fingerprint(path: Path) -> str:
 
 
 def folder_fingerprint(folder: str, paths: list[Path]) -> str:
-    """The number of pictures and a hash of their names and sizes; it stays the same when the folder is moved."""
+    """The number of pictures and a hash of their names and sizes; it stays the same when the folder is moved.
+
+    A file that is not there, such as a link that leads nowhere, has no size.
+    """
     root, digest = expand_user(folder), hashlib.sha256()
     for path in paths:
-        digest.update(f"{path.relative_to(root).as_posix()}\n{path.stat().st_size}\n".encode(errors="surrogateescape"))
+        size = None
+        with suppress(OSError):
+            size = path.stat().st_size
+        digest.update(f"{path.relative_to(root).as_posix()}\n{size}\n".encode(errors="surrogateescape"))
     return f"{len(paths)} pictures ({digest.hexdigest()[:8]})"
 
 

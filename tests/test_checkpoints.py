@@ -17,6 +17,7 @@ from fst.checkpoints import (
     CheckpointError,
     find_checkpoint,
     fingerprint,
+    folder_fingerprint,
     load_checkpoint,
     read_checkpoint,
     refuse_changes,
@@ -167,3 +168,13 @@ def test_a_file_is_known_by_what_is_in_it(tmp_path: Path) -> None:
     assert one.startswith("a.png (")
     (tmp_path / "a.png").write_bytes(b"two")
     assert fingerprint(tmp_path / "a.png") != one
+
+
+def test_a_folder_is_known_by_its_files_even_where_a_link_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"one")
+    (tmp_path / "b.png").symlink_to("nowhere.png")
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    broken = folder_fingerprint(str(tmp_path), paths)
+    assert broken.startswith("2 pictures (")
+    (tmp_path / "nowhere.png").write_bytes(b"")
+    assert folder_fingerprint(str(tmp_path), paths) != broken
