@@ -103,14 +103,14 @@ def _check_key(config: DictConfig, name: str, hint: Any, path: str, unused: froz
     if name not in config:
         raise UserError(f"{path} is missing; it can be {expected(hint)}")
     schemas = [option for option in _options(hint) if dataclasses.is_dataclass(option)]
-    raw = _raw(config, name)
-    if isinstance(raw, str) and "${hydra:" in raw:
-        return  # Hydra knows it only once the run has begun
     try:
         value = config[name]
         nested = schemas and isinstance(value, DictConfig)
         plain: Any = OmegaConf.to_container(value, resolve=not nested) if OmegaConf.is_config(value) else value
     except OmegaConfBaseException as error:
+        raw = _raw(config, name)
+        if isinstance(raw, str) and "${hydra:" in raw:
+            return  # Hydra knows it only once the run has begun
         raise UserError(f"{path}={show(raw)}: {str(error).splitlines()[0]}") from error
     if nested:
         check(value, Union[tuple(schemas)], f"{path}.", unused)  # noqa: UP007 (made of values)

@@ -216,6 +216,16 @@ def test_a_number_can_be_a_name(command: list[str], monkeypatch: pytest.MonkeyPa
     assert names == ["2024"]
 
 
+@pytest.mark.parametrize("name", ["a/${hydra:runtime.choices.layers}", "a/${hydra:job.num}"])
+def test_what_hydra_fills_in_is_checked_once_it_is_known(
+    name: str, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fst.training.train.train", lambda config, folder: (folder, {}))
+    outcome = run([*command, "loss_network.weights=random", "-m", f"name={name}"])
+    assert outcome.status == 2
+    assert "cannot be a file's name" in outcome.err
+
+
 def test_all_values_of_a_sweep_are_checked_before_the_first_runs(command: list[str]) -> None:
     outcome = run([*command, "-m", "loss_network.weights=random", "trainer.max_steps=1,2", "optimizer.warmup=0,2"])
     assert outcome.err == "fst: optimizer.warmup=2: it can be a number from 0 below 1\n"
