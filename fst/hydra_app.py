@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from fst.checkpoints import FOLDER, LAST, find_checkpoint, new_folder, run_folder
 from fst.errors import UserError, find_cause
 from fst.menu import help_text, named_choices
-from fst.overrides import quote, read_arguments, refuse_empty
+from fst.overrides import for_hydra, quote, read_arguments
 from fst.resources import resource_folder
 from fst.schemas import Application
 from fst.signals import Interrupted, StopRequest
@@ -128,10 +128,8 @@ def configure(application: Application, overrides: list[str]) -> DictConfig:
     Raises:
         UserError: a mistake in it.
     """
-    for override in overrides:
-        refuse_empty(override)
     with composing(application):
-        config = compose_config(application, overrides)
+        config = compose_config(application, [for_hydra(override) for override in overrides])
         check_config(application, config)
         return config
 

@@ -39,9 +39,7 @@ def read_arguments(application: Application, arguments: list[str]) -> Namespace:
         for argument in arguments
         if argument not in (*options.overrides, folder) and not argument.startswith(("--config-dir", "-cd"))
     ]
-    options.overrides = [quote_value(expand_glob(override)) for override in options.overrides]
-    for override in options.overrides:
-        refuse_empty(override)
+    options.overrides = [for_hydra(override) for override in options.overrides]
     if folder is not None:  # as an override, so that configurations composed within a run have it as well
         if not Path(folder).is_dir():
             raise UserError(f"--config-dir {show(folder)}: no such folder")
@@ -71,6 +69,13 @@ def device_overrides(device: str) -> list[str]:
 def search_path(config_dir: str) -> str:
     """An override that makes Hydra find the user's own configurations before fst's."""
     return f"hydra.searchpath=[{quote(f'file://{Path(config_dir).resolve()}')}]"
+
+
+def for_hydra(override: str) -> str:
+    """The override as Hydra understands it; see `expand_glob`, `quote_value` and `refuse_empty`."""
+    override = quote_value(expand_glob(override))
+    refuse_empty(override)
+    return override
 
 
 def refuse_empty(override: str) -> None:

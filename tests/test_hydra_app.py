@@ -226,6 +226,12 @@ def test_what_hydra_fills_in_is_checked_once_it_is_known(
     assert "cannot be a file's name" in outcome.err
 
 
+@pytest.mark.parametrize("name", ["Gemälde.png", "a=b.png"])
+def test_a_script_gives_overrides_as_the_command_line_does(name: str, command: list[str], painting: Path) -> None:
+    shutil.copy(painting, name)
+    assert configure(TRAIN, ["experiment=quickstart", f"style.image={name}"]).style.image == name
+
+
 def test_all_values_of_a_sweep_are_checked_before_the_first_runs(command: list[str]) -> None:
     outcome = run([*command, "-m", "loss_network.weights=random", "trainer.max_steps=1,2", "optimizer.warmup=0,2"])
     assert outcome.err == "fst: optimizer.warmup=2: it can be a number from 0 below 1\n"
