@@ -129,7 +129,7 @@ def configure(application: Application, overrides: list[str]) -> DictConfig:
         UserError: a mistake in it.
     """
     with composing(application):
-        config = compose_config(application, [for_hydra(override) for override in overrides])
+        config = compose_config(application, [for_hydra(application, override) for override in overrides])
         check_config(application, config)
         return config
 

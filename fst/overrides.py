@@ -14,7 +14,7 @@ from fst.errors import UserError
 from fst.files import expand_user
 from fst.resources import resource_folder
 from fst.schemas import Application
-from fst.typed import keys_of, show, suggest
+from fst.typed import keys_of, show, suggest, takes_text
 
 
 def read_arguments(application: Application, arguments: list[str]) -> Namespace:
@@ -39,7 +39,7 @@ def read_arguments(application: Application, arguments: list[str]) -> Namespace:
         for argument in arguments
         if argument not in (*options.overrides, folder) and not argument.startswith(("--config-dir", "-cd"))
     ]
-    options.overrides = [for_hydra(override) for override in options.overrides]
+    options.overrides = [for_hydra(application, override) for override in options.overrides]
     if folder is not None:  # as an override, so that configurations composed within a run have it as well
         if not Path(folder).is_dir():
             raise UserError(f"--config-dir {show(folder)}: no such folder")
@@ -71,9 +71,12 @@ def search_path(config_dir: str) -> str:
     return f"hydra.searchpath=[{quote(f'file://{Path(config_dir).resolve()}')}]"
 
 
-def for_hydra(override: str) -> str:
+def for_hydra(application: Application, override: str) -> str:
     """The override as Hydra understands it; see `expand_glob`, `quote_value` and `refuse_empty`."""
     override = quote_value(expand_glob(override))
+    key, _, value = override.partition("=")
+    if _is_number(value) and not value.isdigit() and takes_text(application.schema, key.lstrip("+")):
+        override = f"{key}={quote(value)}"  # to Hydra, 2024_01_31 is 20240131, and 1.10 is 1.1
     refuse_empty(override)
     return override
 
@@ -95,10 +98,14 @@ def refuse_empty(override: str) -> None:
 
 
 def _is_no_name(value: str) -> bool:
+    return _is_number(value) or value in ("", "null", "true", "false")
+
+
+def _is_number(value: str) -> bool:
     try:
         float(value)
     except ValueError:
-        return value in ("", "null", "true", "false")
+        return False
     return True
 
 

@@ -248,6 +248,16 @@ def _is_named(note: object) -> bool:
     return isinstance(note, Meta) and bool(note.description)
 
 
+def takes_text(schema: Any, path: str) -> bool:
+    """Whether the value at a dotted name can be text, and cannot be a number."""
+    *parents, name = path.split(".")
+    for parent in parents:
+        schema = keys_of(schema)[parent].hint if parent in keys_of(schema) else None
+    kinds = _options(keys_of(schema)[name].hint) if name in keys_of(schema) else ()
+    plain = [get_args(kind)[0] if hasattr(kind, "__metadata__") else kind for kind in kinds]
+    return str in plain and int not in plain and float not in plain
+
+
 def unknown_path(schema: Any, path: str) -> str:
     """The message for a dotted name that the configuration does not have."""
     keys = keys_of(schema)

@@ -226,6 +226,14 @@ def test_what_hydra_fills_in_is_checked_once_it_is_known(
     assert "cannot be a file's name" in outcome.err
 
 
+@pytest.mark.parametrize("text", ["2024_01_31", "1.10", "1e3"])
+def test_text_that_looks_like_a_number_stays_as_it_is(text: str, command: list[str], photos: Path) -> None:
+    shutil.copytree(photos, text)
+    overrides = [command[1], f"data.root={text}", f"name={text}", "loss_network=compact", "trainer.max_steps=1_000"]
+    for config in (configure(TRAIN, overrides), configure(TRAIN, read_arguments(TRAIN, overrides).overrides)):
+        assert (config.name, config.data.root, config.trainer.max_steps) == (text, text, 1000)
+
+
 @pytest.mark.parametrize("name", ["Gemälde.png", "a=b.png"])
 def test_a_script_gives_overrides_as_the_command_line_does(name: str, command: list[str], painting: Path) -> None:
     shutil.copy(painting, name)
