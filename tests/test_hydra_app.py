@@ -226,6 +226,18 @@ def test_what_hydra_fills_in_is_checked_once_it_is_known(
     assert "cannot be a file's name" in outcome.err
 
 
+def test_a_tilde_is_the_home_folder_for_each_key(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(Path(command[1].partition("=")[2]).parent))
+    picture = "~/painting.png"
+    pictures = [f"content={picture}", f"style.image={picture}", f"init={picture}"]
+    config = configure(OPTIMIZE, [*pictures, "loss_network=compact", "layers=johnson"])
+    assert Path(config.content).is_file()
+    assert Path(config.init).is_file()
+    options = read_arguments(TRAIN, ["-m", "style.image=~/a.png,~/b.png", "~data.root", "name=a~b"])
+    home = os.environ["HOME"]
+    assert options.overrides == [f"style.image={home}/a.png,{home}/b.png", "~data.root", "name='a~b'"]
+
+
 @pytest.mark.parametrize("text", ["2024_01_31", "1.10", "1e3"])
 def test_text_that_looks_like_a_number_stays_as_it_is(text: str, command: list[str], photos: Path) -> None:
     shutil.copytree(photos, text)
