@@ -267,8 +267,8 @@ def _write_style(
         layers=plain["layers"],
         loss=plain["loss"],
         loss_network=network | {"weights": Path(network["weights"]).name},  # the folder is private
-        init_from=Path(start.removeprefix(BUNDLED)).stem if start else "",
-        teacher=Path(config.teacher.style.removeprefix(BUNDLED)).stem if config.teacher.style else "",
+        init_from=_name_of(start),
+        teacher=_name_of(config.teacher.style),
         steps=steps,
         batch_size=plain["data"].get("batch_size", 0),  # a user's own data module may have neither
         image_size=plain["data"].get("size", 0),
@@ -279,3 +279,8 @@ def _write_style(
         scores={name.removeprefix("val/"): score for name, score in scores.items()},
     )
     save_style(path, module.network, info)
+
+
+def _name_of(style: str | None) -> str:
+    """Of a style that is given by its name, by `bundled:NAME` or by its path; "" for none."""
+    return Path((style or "").removeprefix(BUNDLED)).name.removesuffix(STYLE_SUFFIX)
