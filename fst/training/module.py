@@ -63,13 +63,13 @@ class StyleTransferModule(pl.LightningModule):
             teacher.eval().to(self.device)
 
     def training_step(self, batch: Tensor, batch_index: int) -> dict[str, Tensor]:
-        terms = self._training_terms(from_uint8(batch))
+        terms = self._training_terms(from_uint8(batch), batch_index)
         # Logged only where it is written: Lightning would process it at each step.
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log_dict({f"train/{name}": term for name, term in terms.items()}, sync_dist=True)
         return terms
 
-    def _training_terms(self, content: Tensor) -> dict[str, Tensor]:
+    def _training_terms(self, content: Tensor, batch_index: int) -> dict[str, Tensor]:
         """The loss and its terms on photos `(B, 3, H, W)`, or the imitation's loss alone."""
         wanted = content
         if (teacher := self._teacher[0]) is not None:
@@ -77,18 +77,27 @@ class StyleTransferModule(pl.LightningModule):
                 wanted = teacher(content)
             if self.global_step < self._imitation_ratio * self.trainer.max_steps:
                 stylized = self.network(content)
-                return self._with_temporal({"loss": F.mse_loss(stylized, wanted)}, content, stylized, self.network)
+                imitation = {"loss": F.mse_loss(stylized, wanted)}
+                return self._with_temporal(imitation, content, stylized, self.network, batch_index)
         targets = self.loss.content_targets(wanted)  # first: its memory is free again before the graph is built
         stylized = self.network(content)
-        return self._with_temporal(self.loss(stylized, targets), content, stylized, self.network)
+        return self._with_temporal(self.loss(stylized, targets), content, stylized, self.network, batch_index)
 
     def _with_temporal(
-        self, terms: dict[str, Tensor], content: Tensor, stylized: Tensor, network: Callable[[Tensor], Tensor]
+        self,
+        terms: dict[str, Tensor],
+        content: Tensor,
+        stylized: Tensor,
+        network: Callable[[Tensor], Tensor],
+        batch_index: int = 0,
     ) -> dict[str, Tensor]:
-        """The terms with the temporal one, unless its weight is 0; motion and noise depend on the step alone."""
+        """The terms with the temporal one, unless its weight is 0; motion and noise depend on the step alone, and on
+        the batch where gradients of several are accumulated."""
         if not (weight := self.loss.weights.temporal):
             return terms
-        share = self.global_step * self.trainer.world_size + self.global_rank  # of the batch, of all until now
+        parts = self.trainer.accumulate_grad_batches
+        batch = self.global_step * parts + batch_index % parts
+        share = batch * self.trainer.world_size + self.global_rank  # of the batch, of all until now
         count, _, height, width = content.shape
         generator, device = torch.Generator().manual_seed(share), content.device
         motion = random_motion(count, height, width, generator, share * count, device)

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -15,10 +16,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from fst.commands.train import main
 from fst.errors import RunError, UserError
 from fst.hydra_app import configure
+from fst.motion import Motion
 from fst.schemas import TRAIN
 from fst.style_file import load_style
 from fst.style_info import read_info
-from fst.training import train
+from fst.training import module, train
 from fst.training.callbacks import GracefulStop
 from tests.training.data.test_shards import pack
 from tests.training.runs import SGD, only_run, style_files
@@ -264,6 +266,18 @@ def test_the_temporal_term_is_trained_and_depends_on_the_seed_alone(small: list[
     assert one[1].loss["weights"]["temporal"] == 500
     main([*small, "name=without"])
     assert not torch.equal(weights_of(style_files()[2]), weights_of(style_files()[0]))
+
+
+def test_batches_of_one_step_move_differently(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds, random_motion = [], module.random_motion
+
+    def note(count: int, height: int, width: int, generator: torch.Generator, *places: Any) -> Motion:
+        seeds.append(generator.initial_seed())
+        return random_motion(count, height, width, generator, *places)
+
+    monkeypatch.setattr(module, "random_motion", note)
+    main([*small, "loss.weights.temporal=1", "+trainer.accumulate_grad_batches=2", "trainer.max_steps=2"])
+    assert sorted(seeds) == [0, 0, 1, 2, 3, 4]  # the first and the last are of validations
 
 
 def test_the_last_checkpoint_is_written_after_the_network_has_left_the_gpu(
