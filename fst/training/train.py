@@ -253,7 +253,7 @@ def _write_style(
 ) -> None:
     if not module.trainer.is_global_zero:
         return
-    steps = module.trainer.global_step
+    steps, batches = module.trainer.global_step, module.trainer.accumulate_grad_batches
     plain: Any = OmegaConf.to_container(config, resolve=True)
     model, start = plain["model"], plain["init_from"]
     if not plain["loss"]["terms"]:
@@ -270,7 +270,7 @@ def _write_style(
         init_from=_name_of(start),
         teacher=_name_of(config.teacher.style),
         steps=steps,
-        batch_size=plain["data"].get("batch_size", 0),  # a user's own data module may have neither
+        batch_size=batches * plain["data"].get("batch_size", 0),  # a user's own data module may have neither
         image_size=plain["data"].get("size", 0),
         style_image=Path(config.style.image).stem,
         style_size=config.style.size,

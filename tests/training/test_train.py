@@ -280,6 +280,11 @@ def test_batches_of_one_step_move_differently(small: list[str], monkeypatch: pyt
     assert sorted(seeds) == [0, 0, 1, 2, 3, 4]  # the first and the last are of validations
 
 
+def test_a_style_counts_all_pictures_of_its_steps(small: list[str]) -> None:
+    main([*small, "data.batch_size=2", "+trainer.accumulate_grad_batches=3"])
+    assert read_info(style_files()[0]).batch_size == 6
+
+
 def test_the_last_checkpoint_is_written_after_the_network_has_left_the_gpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
