@@ -74,6 +74,8 @@ class Workbench:
             KeyboardInterrupt: there is a request.
             RunError: the loss became NaN, or the training failed.
         """
+        if request.signal:
+            raise KeyboardInterrupt
         if self._config.method == "fast":
             style = fast.train(train_overrides(self._config, candidate, folder), folder, folder / "train.log")
             stylizer = Stylizer(style, str(self.device))

@@ -5,6 +5,7 @@ import multiprocessing
 import re
 import shlex
 import shutil
+import signal
 import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from hydra import compose
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
 
 from fst.cli import main as fst
 from fst.commands.search import main
@@ -20,6 +22,7 @@ from fst.hydra_app import check_config, composing, configure
 from fst.overrides import read_arguments
 from fst.schemas import TRAIN
 from fst.study import fast
+from fst.study.criteria import Criteria, Scores
 from fst.study.search import Workbench
 from fst.study.search_config import SEARCH, photo_files
 from fst.style_info import read_info
@@ -212,6 +215,28 @@ def test_a_fast_trial_trains_a_network_on_photos_that_it_is_not_scored_on(
     with composing(SEARCH):
         chosen = photo_files(compose("search", [*small, f"photos={tmp_path / 'many'}", "method=fast"]))
     assert [path.name for path in chosen] == ["00.jpg", "10.jpg"]
+
+
+def test_a_signal_while_a_network_is_scored_stops_the_search(
+    small: list[str], style_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = tmp_path / "many"
+    many.mkdir()
+    for number in range(20):
+        make_picture(40, 40, number).save(many / f"{number:02}.jpg")
+    trained: list[Path] = []
+    monkeypatch.setattr(fast, "train", lambda overrides, folder, log: trained.append(folder) or style_file)
+    score = Criteria.score
+
+    def interrupted(self: Criteria, *pictures: Tensor) -> Scores:
+        if trained:
+            signal.raise_signal(signal.SIGINT)
+        return score(self, *pictures)
+
+    monkeypatch.setattr(Criteria, "score", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        main([*small, f"photos={many}", "method=fast", "trials=2"])
+    assert len(trained) == 1
 
 
 @pytest.mark.parametrize(
