@@ -107,7 +107,8 @@ def check_processes(config: DictConfig) -> None:
     processes = _processes(config.trainer)
     if _is_shared(config.trainer) and config.model.get("norm") == "batch":
         raise UserError("model.norm=batch: each process would have statistics of its own; take instance")
-    if config.data.batch_size % processes:
+    own = not config.data._target_.startswith("fst.training.data.")  # its batches are for one process each
+    if config.data.batch_size % processes and not own:
         shares = f"{processes} processes (trainer.devices)"
         raise UserError(f"data.batch_size={config.data.batch_size}: it cannot be shared out evenly to {shares}")
 

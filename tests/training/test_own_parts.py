@@ -11,7 +11,9 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from fst.cli import main
+from fst.hydra_app import configure
 from fst.inference.stylizer import Stylizer
+from fst.schemas import TRAIN
 from fst.style_file import load_style
 from fst.style_info import StyleFileError, read_info
 from tests.conftest import make_picture
@@ -119,6 +121,11 @@ def test_photos_of_ones_own(small: list[str]) -> None:
     head, *rows = (path.parent / "curves/version_0/metrics.csv").read_text().splitlines()
     assert {"train/loss", "val/loss", "val/style/relu2_2"} <= set(head.split(","))
     assert len(rows) >= 2
+
+
+def test_batches_of_ones_own_need_no_even_shares(small: list[str]) -> None:
+    several = [*small, *OWN_DATA, "data.batch_size=3", "trainer.devices=2"]
+    assert configure(TRAIN, several).data.batch_size == 3
 
 
 class Unvalidated(pl.LightningDataModule):
