@@ -157,8 +157,8 @@ def _against(front: Sequence[Tried], named: Tried) -> dict[str, Any]:
         "name": named.candidate.name,
         "number": named.number,
         "scores": named.scores,
-        "style": (by_content.number, nearest, 1 - nearest / style),
-        "content": (by_style.number, smallest, 1 - smallest / content),
+        "style": (by_content.number, nearest, (style - nearest) / (style or 1)),
+        "content": (by_style.number, smallest, (content - smallest) / (content or 1)),
     }
 
 
@@ -208,9 +208,9 @@ def _show(
 
 def _plot(done: Sequence[Tried], front: Sequence[Tried], chosen: Mapping[str, Tried], photo: Scores) -> dict[str, Any]:
     """Places, labels and ticks of the plot: content from left to right, style from bottom to top."""
-    right = 1.08 * max(t.scores.content for t in done if t.scores)
+    right = 1.08 * max(t.scores.content for t in done if t.scores) or 1.0
     low = 0.92 * min(t.scores.style for t in done if t.scores)
-    high = 1.04 * max(photo.style, *(t.scores.style for t in done if t.scores))
+    high = 1.04 * max(photo.style, *(t.scores.style for t in done if t.scores)) or 1.0
 
     def place(content: float, style: float) -> tuple[float, float]:
         x = _LEFT + (_RIGHT - _LEFT) * content / right

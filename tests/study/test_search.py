@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
@@ -178,6 +179,16 @@ def test_a_small_space_ends_when_all_is_tried(small: list[str]) -> None:
     space = ["space.content=[relu2_2]", "space.style=[relu1_2]", "space.weights=[0,1]", "space.style_scale=[1]"]
     main([*small, "first=[]", *space, "space.style_weight=[4,15]", "sampler=random"])
     assert sorted(trial["candidate"]["style_weight"] for trial in numbers()["trials"]) == [4, 15]
+
+
+def test_sets_that_cannot_be_nearer_have_a_page(small: list[str], tmp_path: Path) -> None:
+    (tmp_path / "black").mkdir()
+    for number in range(2):
+        Image.new("RGB", (40, 40)).save(tmp_path / f"black/{number}.png")
+    main([*small, "photos=black", "style.image=black/0.png", "name=black", "trials=2"])
+    assert [trial["scores"]["style"] for trial in numbers("black")["trials"]] == [0, 0]
+    page = (ROOT / "black/black.html").read_text()
+    assert page.count("itself") + page.count(", 0% less") == 4
 
 
 def test_no_trial_begins_after_the_minutes(small: list[str]) -> None:
