@@ -27,6 +27,8 @@ from fst.style_info import Reduction
 from fst.typed import one_of, show
 from fst.values import Architecture, Count, Device, Method, Name, Photos, Picture, Seed, Task, Text, Weight, Weights
 
+_LONGEST = 200  # characters of a cell's name in that of its folder: file systems take 255 in all
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -216,7 +218,8 @@ def study_folder(config: DictConfig) -> Path:
 
 def _place(config: DictConfig, kind: str, cell: Cell, *decisive: object) -> Path:
     digest = hashlib.sha256(repr(decisive).encode())
-    return study_folder(config) / kind / f"{re.sub(r'[^a-zA-Z0-9.-]+', '_', cell.name)}-{digest.hexdigest()[:8]}"
+    name = re.sub(r"[^a-zA-Z0-9.-]+", "_", cell.name)[:_LONGEST]
+    return study_folder(config) / kind / f"{name}-{digest.hexdigest()[:8]}"
 
 
 def _content(config: DictConfig, composed: DictConfig | None) -> list[str]:

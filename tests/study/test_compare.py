@@ -228,6 +228,14 @@ def test_ones_own_layer_set_and_study_are_one_file_each(small: list[str]) -> Non
     assert not any("failed" in result for result in numbers("two")["cells"])
 
 
+def test_the_name_of_a_cell_can_be_long(small: list[str]) -> None:
+    name = "all that there is to say " * 12
+    main([f"study.cells=[{{name: {name}, layers: shallow}}]", *small])
+    (cell,) = numbers("recipes")["cells"]
+    assert cell["cell"]["name"] == name.strip()
+    assert "failed" not in cell
+
+
 def test_errors_have_colours_from_dark_to_light() -> None:
     lightness = [int(re.search(r"(\d+)%\)$", colour(error))[1]) for error in (0, 0.003, 0.1, 3, 100)]  # type: ignore[index]
     assert lightness[0] == lightness[1] < lightness[2] < lightness[3] == lightness[4]
