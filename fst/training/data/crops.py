@@ -106,6 +106,9 @@ def random_crop(image: Image, size: int, seed: Hashable) -> Tensor:
 
 def centre_crop(image: Image, size: int) -> Tensor:
     """The `(size, size, 3)` uint8 square from the middle of a picture, as high or wide as the picture."""
+    most = 4 * min(image.size)  # a line of pixels, scaled as a whole, would take gigabytes
+    if max(image.size) > most:
+        image = v2.functional.center_crop(image, [min(side, most) for side in (image.height, image.width)])
     crop = v2.functional.center_crop(v2.functional.resize(image, [size]), [size])
     return v2.functional.pil_to_tensor(crop).permute(1, 2, 0).contiguous()
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 from fst.errors import UserError
 from fst.pictures import find_images
+from fst.training.data.crops import centre_crop
 from fst.training.data.folder import PhotoDataModule, PhotoDataset
 from tests.conftest import make_picture
 
@@ -43,6 +44,21 @@ def test_a_damaged_picture_is_not_held_out(photos: Path, tmp_path: Path, caplog:
         batches(data, 20)
     assert len(list(data.val_dataloader())) == 1
     assert caplog.text.count("00.jpg") == 1
+
+
+def test_a_line_of_pixels_is_cut_before_it_is_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = make_picture(9000, 30).crop((0, 7, 9000, 8))
+    sizes, resize = [], Image.Image.resize
+    monkeypatch.setattr(
+        Image.Image,
+        "resize",
+        lambda self, size, *more, **named: sizes.append(size) or resize(self, size, *more, **named),
+    )
+    for picture in (line, line.rotate(90, expand=True)):
+        crop = centre_crop(picture, 32)
+        assert crop.shape == (32, 32, 3)
+        assert crop.float().mean((0, 1)).sub(torch.tensor(line.getpixel((4500, 0)))).abs().max() < 40
+    assert max(map(max, sizes)) <= 4 * 32
 
 
 def test_workers_change_nothing_and_seeds_everything(photos: Path) -> None:
@@ -83,6 +99,7 @@ def test_a_worker_frees_nothing_that_it_inherited(
 
 def test_a_script_that_still_holds_a_stream_ends(photos: Path) -> None:
     script = f"""
+from fst.training.data.crops import centre_crop
 from fst.training.data.folder import PhotoDataModule
 data = PhotoDataModule({str(photos)!r}, 32, 2, workers=1)
 data.setup("fit")
