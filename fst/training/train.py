@@ -241,6 +241,8 @@ def _fit(
     try:
         # Only tensors and plain values: a checkpoint cannot run code.
         trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+    except UserError as error:
+        raise UserError(str(error).strip().rpartition("UserError: ")[2]) from error  # without a worker's traceback
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         if resume is None or not foreign:
             raise

@@ -1,5 +1,6 @@
 """`fst train` from the command line to the style file, with tiny networks."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 from omegaconf import DictConfig
+from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
@@ -17,11 +19,13 @@ from fst.commands.train import main
 from fst.errors import RunError, UserError
 from fst.hydra_app import configure
 from fst.motion import Motion
+from fst.pictures import ImageError
 from fst.schemas import TRAIN
 from fst.style_file import load_style
 from fst.style_info import read_info
 from fst.training import module, train
 from fst.training.callbacks import GracefulStop
+from fst.training.data import folder
 from tests.training.data.test_shards import pack
 from tests.training.runs import SGD, only_run, style_files
 
@@ -229,6 +233,19 @@ def test_a_compiled_run_learns_the_same_and_writes_the_same_file(
     assert compiled.keys() == plain.keys()
     for name, tensor in plain.items():
         torch.testing.assert_close(compiled[name], tensor, rtol=1e-3, atol=5e-4)
+
+
+def test_what_goes_wrong_in_a_worker_is_one_clear_line(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    here, read_image = os.getpid(), folder.read_image
+
+    def gone(path: Path, **options: Any) -> Image.Image:
+        if os.getpid() != here:
+            raise ImageError(f"{path}: no such file")
+        return read_image(path, **options)
+
+    monkeypatch.setattr(folder, "read_image", gone)
+    with pytest.raises(UserError, match=r"^none of the pictures can be read any more \(data.root\)$"):
+        main([*small, "data.workers=1"])
 
 
 def test_training_from_a_notebook_or_script(small: list[str]) -> None:
