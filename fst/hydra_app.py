@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from fst.checkpoints import FOLDER, LAST, find_checkpoint, new_folder, run_folder
-from fst.errors import UserError, find_cause
+from fst.errors import RunError, UserError, find_cause
 from fst.menu import help_text, named_choices
 from fst.overrides import for_hydra, quote, read_arguments
 from fst.resources import resource_folder
@@ -200,9 +200,12 @@ def launch(
 ) -> None:
     """Let Hydra do the runs, or what its other options ask for; see `run_application`."""
     failures: list[Exception] = []
+    begun = False
 
     @hydra.main(version_base="1.3", config_path=str(resource_folder("conf")), config_name=application.command)
     def run(config: DictConfig) -> float | None:
+        nonlocal begun
+        begun = True
         if notes is not None and notes.is_stopped():
             _note(notes, Outcome("", "not begun"))
             return None
@@ -226,6 +229,10 @@ def launch(
             run()
     except (HydraException, OmegaConfBaseException) as error:
         raise find_cause(error) or config_error(application, error) from error
+    except OSError as error:
+        if begun:
+            raise
+        raise RunError(f"{error.filename}: cannot be created: {error.strerror}") from error
     if failures:
         raise failures[0]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from fst.files import write_atomically
+from fst.files import write_atomically, write_errors_of
 
 STOPPED = "stopped"  # begins the result of a run that a signal has stopped
 _RUNS = "[0-9]*.json"  # without the hidden files that are being written
@@ -36,7 +36,8 @@ class Notes:
     """What the runs of a sweep have noted, in a folder that their processes share. A context manager."""
 
     def __enter__(self) -> "Notes":
-        self._folder = Path(tempfile.mkdtemp(prefix=".sweep-", dir=Path.cwd()))  # seen by the nodes of a cluster, too
+        with write_errors_of(here := Path.cwd()):  # seen by the nodes of a cluster, too
+            self._folder = Path(tempfile.mkdtemp(prefix=".sweep-", dir=here))
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -252,6 +252,32 @@ def test_a_script_gives_overrides_as_the_command_line_does(name: str, command: l
     assert configure(TRAIN, ["experiment=quickstart", f"style.image={name}"]).style.image == name
 
 
+@pytest.mark.parametrize("name", ["train", "optimize", "search", "compare"])
+def test_a_place_that_cannot_be_written_is_one_clear_line(name: str, command: list[str], photos: Path) -> None:
+    Path("outputs").touch()
+    overrides = {
+        "train": command[1:],
+        "optimize": [command[1], command[1].replace("style.image", "content")],
+        "search": [command[1], f"photos={photos}"],
+        "compare": [command[1], command[1].replace("style.image", "content"), "weights.vgg16=random"],
+    }[name]
+    random = "weights.vgg19=random" if name == "compare" else "loss_network.weights=random"
+    outcome = run([name, *overrides, random])
+    assert outcome.status == 1
+    assert re.fullmatch(r"fst: outputs/.*: cannot be created: Not a directory\n", outcome.err)
+
+
+def test_a_sweep_where_nothing_can_be_written_is_one_clear_line(
+    command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(prefix: str, dir: Path) -> str:
+        raise PermissionError(13, "Permission denied", f"{dir}/{prefix}")
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    outcome = run([*command, "-m", "loss_network.weights=random", "seed=1,2"])
+    assert (outcome.status, outcome.err) == (1, f"fst: {Path.cwd()}: cannot be written: Permission denied\n")
+
+
 def test_all_values_of_a_sweep_are_checked_before_the_first_runs(command: list[str]) -> None:
     outcome = run([*command, "-m", "loss_network.weights=random", "trainer.max_steps=1,2", "optimizer.warmup=0,2"])
     assert outcome.err == "fst: optimizer.warmup=2: it can be a number from 0 below 1\n"
