@@ -19,7 +19,7 @@ def find_style_image(name_or_path: str) -> Path:
         UserError: neither.
     """
     path = expand_user(name_or_path)
-    if path.suffix or path.exists():
+    if path.suffix or (path.exists() and not path.is_dir()):
         return path
     bundled = {picture.stem: picture for picture in sorted((resource_folder("checkpoints") / "pictures").glob("*.jpg"))}
     if name_or_path not in bundled:

@@ -21,6 +21,12 @@ def test_a_file_of_that_name_comes_first(tmp_path: Path, monkeypatch: pytest.Mon
     assert find_style_image("missing.png") == Path("missing.png")  # whoever reads it says so
 
 
+def test_a_folder_of_that_name_hides_no_bundled_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("stained_glass").mkdir()
+    assert find_style_image("stained_glass").is_file()
+
+
 def test_an_unknown_name_lists_the_bundled_ones() -> None:
     with pytest.raises(UserError, match=r"style\.image=nothing: .* pointillism, stained_glass, woodcut_sea"):
         find_style_image("nothing")
