@@ -8,12 +8,13 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from fst import __version__
 from fst.commands import bench, evaluate, export, import_, styles, stylize, web
-from fst.errors import UserError, find_cause, one_line
+from fst.errors import RunError, UserError, find_cause, one_line
 from fst.signals import Interrupted
 
 _HYDRA = ("train", "optimize", "compare", "search")
@@ -33,19 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        if arguments[:1] in (["-sc"], ["--shell-completion"]):
-            return _complete(arguments)
-        if arguments and arguments[0] in _HYDRA:
-            return _hydra_application(*arguments)
-        options = _parser().parse_args(arguments)
-        return options.run(options)
+        with _flushed_output():
+            return _run(arguments)
     except Interrupted as stop:
         return stop.exit_status
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `fst styles | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
         if debug:
@@ -54,6 +50,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         unexpected = one_line(f"{type(error).__name__}: {error}", 250) + " (--debug shows where)"
         print(f"fst: {one_line(cause) if cause else unexpected}", file=sys.stderr)
         return cause.exit_status if cause else 1
+
+
+def _run(arguments: list[str]) -> int:
+    if arguments[:1] in (["-sc"], ["--shell-completion"]):
+        return _complete(arguments)
+    if arguments and arguments[0] in _HYDRA:
+        return _hydra_application(*arguments)
+    options = _parser().parse_args(arguments)
+    return options.run(options)
+
+
+@contextmanager
+def _flushed_output() -> Iterator[None]:
+    """Writes at the end what was printed; if that fails, Python does not try it again when it ends."""
+    try:
+        yield
+    finally:
+        try:
+            if sys.stdout is not None:  # closed by whoever started this process
+                sys.stdout.flush()
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if isinstance(error, BrokenPipeError):
+                raise
+            raise RunError(f"standard output: cannot be written: {error.strerror}") from error
 
 
 class _LogRecord(logging.LogRecord):

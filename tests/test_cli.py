@@ -245,6 +245,22 @@ def test_version_and_unexpected_errors(
         main(["styles", "--debug"])
 
 
+def test_what_nobody_takes_is_dropped_and_a_full_disk_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    source, target = os.pipe()
+    os.close(source)
+    full = "fst: standard output: cannot be written: No space left on device\n"
+    for file, status, message in ((target, 0, ""), (os.open("/dev/full", os.O_WRONLY), 1, full)):
+        with os.fdopen(file, "w") as stream:
+            monkeypatch.setattr(sys, "stdout", stream)
+            assert main(["styles"]) == status
+            monkeypatch.undo()
+        assert capsys.readouterr().err == message
+
+
 def run_process(arguments: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": str(Path(fst.__file__).parents[1])} | environment
     command = [sys.executable, "-m", "fst.cli", *arguments]
