@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 from fst import __version__
@@ -86,6 +87,8 @@ class _LogRecord(logging.LogRecord):
 
 def _set_up_output() -> None:
     """Write characters that the terminal cannot show, or that act on it, as escapes; leave out what needs no action."""
+    if sys.stderr is None:  # closed: messages would be printed to standard output
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 (until the process ends)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not a notebook's
             stream.reconfigure(errors="backslashreplace")

@@ -24,14 +24,16 @@ class _Stream:
 
 
 def standard_input() -> BinaryIO:
-    """Raises a `UserError` if it is a terminal."""
+    """Raises a `UserError` if it is closed, or a terminal."""
     if sys.stdin is None or sys.stdin.isatty():
         raise UserError("-: nothing is piped in; give a picture or a video by a pipe: ffmpeg … | fst stylize - …")
     return sys.stdin.buffer
 
 
 def standard_output() -> BinaryIO:
-    """Raises a `UserError` if it is a terminal."""
+    """Raises a `UserError` if it is closed, or a terminal."""
+    if sys.stdout is None:
+        raise UserError("-o -: standard output is closed; pipe it into a program, or name a file")
     if sys.stdout.isatty():
         raise UserError("-o -: standard output is a terminal; pipe it into a program: fst stylize … | ffplay -")
     stream: Any = sys.stdout

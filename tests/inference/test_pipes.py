@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from fst.cli import main
+from fst.errors import UserError
 from fst.inference.pipes import PIPE, holds_video, standard_input, standard_output
 from fst.inference.video.pipeline import stylize_video
 from fst.pictures import FORMATS
@@ -174,6 +175,18 @@ def test_mistakes_are_one_line(tmp_path: Path, style_file: Path, monkeypatch: py
     for function in (standard_input, standard_output, holds_video):
         with pytest.raises(Exception, match=r"terminal|nothing is piped in"):
             function()
+
+
+def test_messages_for_a_closed_stream_do_not_go_into_the_picture(
+    tmp_path: Path, style_file: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: Any
+) -> None:
+    make_picture(40, 30).save(tmp_path / "a.png")
+    monkeypatch.setattr(sys, "stderr", None)  # as Python has it after 2>&-
+    assert main(["stylize", str(tmp_path / "a.png"), "-s", str(style_file), "-o", "-"]) == 0
+    assert capfdbinary.readouterr().out.endswith(b"IEND\xaeB`\x82")
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(UserError, match="-o -: standard output is closed"):
+        standard_output()
 
 
 @pytest.mark.parametrize("share", [0.75, 0.001])
