@@ -213,9 +213,10 @@ def _convert(image: Image.Image) -> Image.Image:
         import numpy as np
 
         values = np.array(image, dtype=np.float32)
-        most = 65535 if image.mode.startswith("I;16") else values.max(initial=0)
-        values *= 255.0 if most <= 1 else 1.0 if most <= 255 else 1 / 257
-        return Image.fromarray(values.clip(0, 255, values).round(out=values).astype(np.uint8)).convert("RGB")
+        most = 65535 if image.mode.startswith("I;16") else values.max(initial=0, where=np.isfinite(values))
+        values *= 255.0 if most < 1.5 else 1.0 if most <= 255 else 1 / 257  # resizing can overshoot [0, 1]
+        np.nan_to_num(values.clip(0, 255, values), copy=False)  # what is no number, such as a gap in a map, is black
+        return Image.fromarray(values.round(out=values).astype(np.uint8)).convert("RGB")
     target = "RGBA" if image.has_transparency_data else "RGB"
     converted = image
     if image.mode not in ("CMYK", "L", target):  # the profiles of these are for their own mode

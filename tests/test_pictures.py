@@ -59,6 +59,17 @@ def test_a_dark_16_bit_picture_stays_dark(tmp_path: Path, value: int) -> None:
     assert read_image(path).getpixel((0, 0))[0] <= 1
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf, 1.2, -0.2])
+def test_an_odd_value_in_a_float_picture_costs_its_pixel_only(tmp_path: Path, odd: float) -> None:
+    values = np.full((4, 6), 0.5, np.float32)
+    values[1, 2] = odd
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    pixels = np.asarray(read_image(tmp_path / "a.tif"))
+    assert pixels[1, 2].tolist() == [255 if odd > 1 else 0] * 3
+    assert (np.delete(pixels.reshape(-1, 3), 8, 0) == 128).all()
+
+
 def test_palette_and_transparency(tmp_path: Path) -> None:
     palette = Image.new("RGB", (8, 8), RED).quantize(4)
     assert mean_color(read_image(saved(tmp_path, palette, "palette.png"))) == pytest.approx(RED, abs=3)
