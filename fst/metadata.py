@@ -20,6 +20,13 @@ _XMP_IN_TIFF, _XMP_IN_PNG = 700, "XML:com.adobe.xmp"
 _ORIENTATION = re.compile(rb'(tiff:Orientation(?:=["\']|>))[2-8]')
 
 
+class _Text(str):
+    """A text that Pillow, which reads all as Latin-1, writes as it was; it would write only what is in ASCII."""
+
+    def encode(self, *_: str) -> bytes:
+        return super().encode("latin-1")
+
+
 @dataclass(frozen=True)
 class Metadata:
     """Parts of a file, empty where it has none.
@@ -46,6 +53,7 @@ class Metadata:
             tags = Image.Exif()
             if self.exif:
                 tags.load(self.exif)
+                _keep_texts(tags)
             if self.xmp:
                 tags[_XMP_IN_TIFF] = self.xmp
             options: dict[str, Any] = {"exif": tags, "icc_profile": self.icc}
@@ -101,5 +109,11 @@ def _exif(image: Image.Image, has_profile: bool) -> bytes:
                 kept.get_ifd(ifd).update(entries)
                 kept[ifd] = kept.get_ifd(ifd)
         if len(kept):
+            _keep_texts(kept)
             return kept.tobytes()
     return b""
+
+
+def _keep_texts(tags: Image.Exif) -> None:
+    for entries in (tags, tags.get_ifd(ExifTags.IFD.Exif), tags.get_ifd(ExifTags.IFD.GPSInfo)):
+        entries.update({tag: _Text(value) for tag, value in entries.items() if isinstance(value, str)})

@@ -31,10 +31,13 @@ def photo(path: Path, icc: bytes = b"") -> Path:
     picture = make_picture(48, 32)
     exif = picture.getexif()
     exif[ExifTags.Base.Orientation], exif[ExifTags.Base.Make] = 6, "Camera"
+    exif[ExifTags.Base.Copyright] = "© Zoë".encode()  # as programs write it
     exif.get_ifd(ExifTags.IFD.Exif).update({TAKEN: "2020:02:03 04:05:06", WIDTH: 48, COLOR_SPACE: 65535})
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.LensModel] = "50 mm ????"
     exif.get_ifd(ExifTags.IFD.GPSInfo)[1] = "N"
     exif.get_ifd(ExifTags.IFD.IFD1)[ExifTags.Base.Artist] = "the thumbnail's"
-    picture.save(path, exif=exif.tobytes(), xmp=XMP, icc_profile=icc, quality=95)
+    data = exif.tobytes().replace(b"????", "éé".encode())
+    picture.save(path, exif=data, xmp=XMP, icc_profile=icc, quality=95)
     return path
 
 
@@ -47,9 +50,11 @@ def test_a_stylized_photo_keeps_them(tmp_path: Path, style_file: Path, suffix: s
         assert image.size == (32, 48), "upright"
         exif = image.getexif()
         assert exif[ExifTags.Base.Make] == "Camera"
+        assert exif[ExifTags.Base.Copyright].encode("latin-1") == "© Zoë".encode()
         assert exif.get(ExifTags.Base.Orientation, 1) == 1
         entries = exif.get_ifd(ExifTags.IFD.Exif)
         assert entries[TAKEN] == "2020:02:03 04:05:06"
+        assert entries[ExifTags.Base.LensModel].encode("latin-1") == "50 mm éé".encode()
         assert WIDTH not in entries
         assert exif.get_ifd(ExifTags.IFD.GPSInfo)[1] == "N"
         assert not exif.get_ifd(ExifTags.IFD.IFD1), "the thumbnail shows the photo as it was"
