@@ -102,7 +102,8 @@ def video_format(name: str | None) -> str:
     """
     import av
 
-    chosen = _FORMATS.get(name or "", name or VIDEO_FORMAT)
+    chosen = (name or VIDEO_FORMAT).lower()
+    chosen = _FORMATS.get(chosen, chosen)
     try:
         av.ContainerFormat(chosen, "w")
     except ValueError as error:

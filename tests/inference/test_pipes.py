@@ -138,11 +138,11 @@ def test_a_video_that_comes_in_once_gets_a_result_for_each_style(
         assert len(look(folder / "out" / f"stdin-{name}.mkv").times) == 5
 
 
-@pytest.mark.parametrize("container", ["mp4", "webm"])
+@pytest.mark.parametrize(("name", "container"), [("mp4", "mp4"), ("webm", "webm"), ("MP4", "mp4"), ("MKV", "matroska")])
 def test_a_file_goes_into_a_stream_of_another_format(
-    clip: Path, style_file: Path, container: str, capfdbinary: Any
+    clip: Path, style_file: Path, name: str, container: str, capfdbinary: Any
 ) -> None:
-    assert main(["stylize", str(clip), "-s", str(style_file), "-o", "-", "--format", container]) == 0
+    assert main(["stylize", str(clip), "-s", str(style_file), "-o", "-", "--format", name]) == 0
     with av.open(io.BytesIO(capfdbinary.readouterr().out)) as film:
         assert container in film.format.name
         assert sum(1 for _ in film.decode(video=0)) == 20
