@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from http import HTTPStatus
 from io import BytesIO
@@ -19,6 +20,7 @@ from PIL import Image
 
 from fst.errors import RunError, UserError
 from fst.inference.loopback import HEARTBEAT, LoopbackPage, LoopbackServer, open_browser
+from fst.inference.video.reader import VideoReader
 
 _PAGE = Path(__file__).with_name("webcam.html")
 _CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}"), "win32": ("dshow", "video={}")}
@@ -62,22 +64,30 @@ def read_camera(source: str) -> Iterator[np.ndarray]:
     Raises:
         RunError: it cannot be opened, or gives no frames.
     """
-    is_file = Path(source).is_file()
+    file = Path(source)
     kind, pattern = _CAMERAS.get(sys.platform, _CAMERAS["linux"])
-    address = source if is_file else pattern.format(source)
     try:
-        while True:
-            options = {} if is_file else _OPTIONS.get(sys.platform, {})
-            with av.open(address, format=None if is_file else kind, options=options) as container:
-                start = time.monotonic()
-                for frame in _decode(container):
-                    if is_file:
-                        time.sleep(max(0.0, start + float(frame.time or 0) - time.monotonic()))
-                    yield frame.to_ndarray(format="rgb24")
-            if not is_file:
-                raise RunError(f"webcam:{source}: the camera was switched off")
-    except (OSError, ValueError, IndexError) as error:  # FFmpeg's errors are OSErrors or ValueErrors
+        while file.is_file():
+            yield from _play(file)
+        with av.open(pattern.format(source), format=kind, options=_OPTIONS.get(sys.platform, {})) as container:
+            for frame in _decode(container):
+                yield frame.to_ndarray(format="rgb24")
+        raise RunError(f"webcam:{source}: the camera was switched off")
+    except (av.FFmpegError, OSError, ValueError, IndexError, UserError) as error:
         raise RunError(f"webcam:{source}: no picture from there ({error})") from error
+
+
+def _play(file: Path) -> Iterator[np.ndarray]:
+    with closing(VideoReader(file)) as reader:
+        start: float | None = None  # when the moment 0 of the video was
+        for frame in reader:
+            if frame.picture is not None:
+                moment = float(frame.pts * reader.time_base)
+                start = time.monotonic() - moment if start is None else start
+                time.sleep(max(0.0, start + moment - time.monotonic()))
+                yield frame.picture
+    if start is None:
+        raise ValueError("no frame of it can be decoded")
 
 
 def _decode(container: Any) -> Iterator[av.VideoFrame]:

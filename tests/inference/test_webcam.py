@@ -17,6 +17,7 @@ from PIL import Image
 
 from fst.errors import RunError, UserError
 from fst.inference.webcam import Live, Newest, Page, PageServer, read_camera, show_camera
+from tests.clips import make_video
 
 
 def frames(count: int = 10_000) -> Iterator[np.ndarray]:
@@ -246,6 +247,22 @@ def test_a_file_stands_in_for_a_camera(tmp_path: Path) -> None:
     assert time.monotonic() - start > 0.04  # at its own pace
 
 
+def test_a_file_is_shown_upright_and_at_once_whenever_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    picture = np.zeros((24, 32, 3), np.uint8)
+    picture[:, :16] = 255
+    turn = lambda stream: stream.set_display_rotation(-90.0)  # noqa: E731
+    hour = 3600 * 25  # frames
+    path = make_video(tmp_path / "12:30.mkv", [picture] * 2, times=[hour, hour + 1], set_up=turn)
+    shown = next(read_camera(str(path)))
+    assert max(waits, default=0) < 1
+    assert shown.shape == (32, 24, 3)
+    assert shown[4, 12, 0] > 200 > 60 > shown[28, 12, 0]
+
+
 def test_a_mac_is_asked_for_its_rate_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, str]] = []
 
@@ -279,5 +296,9 @@ def test_no_camera_is_one_clear_line(live: Live, tmp_path: Path) -> None:
         live.run(read_camera("77"))
     text = tmp_path / "text.mp4"
     text.write_text("no video")
-    with pytest.raises(RunError, match="no picture from there"):
-        next(read_camera(str(text)))
+    damaged = make_video(tmp_path / "damaged.mkv", [RED] * 2)
+    at = damaged.read_bytes().index(bytes.fromhex("1f43b675"))  # the cluster, which holds the frames
+    damaged.write_bytes(damaged.read_bytes()[:at])
+    for path in (text, damaged):
+        with pytest.raises(RunError, match="no picture from there"):
+            next(read_camera(str(path)))
