@@ -60,6 +60,34 @@ def test_a_video_that_cannot_be_played_leaves_the_camera_on(page: Page, tmp_path
     assert page.tab.is_visible("#message")
 
 
+TURNING_CAMERA = """() => {
+    const canvas = self.camera = Object.assign(document.createElement("canvas"), { width: 320, height: 240 });
+    const context = canvas.getContext("2d");
+    setInterval(() => {
+        context.fillStyle = `rgb(0 0 ${Date.now() % 256})`;
+        context.fillRect(0, 0, canvas.width, canvas.height);
+    }, 40);
+    navigator.mediaDevices.getUserMedia = async ({ video }) => {
+        if (video) return canvas.captureStream();
+        throw new DOMException("", "NotFoundError"); // no microphone
+    };
+}"""
+
+
+def test_a_turned_camera_is_not_squeezed_and_a_recording_ends_there(page: Page) -> None:
+    page.tab.evaluate(TURNING_CAMERA)
+    page.tab.click("#camera")
+    page.wait_painted(320, 240)
+    page.tab.click("#record")
+    page.wait("document.querySelector('#record').textContent === 'Stop recording'")
+    page.tab.wait_for_timeout(1000)
+    with page.tab.expect_download():
+        page.tab.evaluate("() => Object.assign(self.camera, { width: 240, height: 320 })")
+    page.wait_painted(240, 320)
+    assert page.tab.evaluate("() => document.querySelector('#stage').style.getPropertyValue('--ratio')") == "0.75"
+    page.wait("document.querySelector('#status').textContent.startsWith('240 × 320 · ')")
+
+
 SLOW_MICROPHONE = """() => {
     const get = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
     self.microphones = [];

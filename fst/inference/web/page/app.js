@@ -14,10 +14,7 @@ let recording = null, facing = "user", brushIsChosen = false, speed = 0;
 let busy = false, stale = false, asked = 0, shown = 0; // sources are numbered: none replaces one asked for later
 let times = []; // when the last live pictures of the present look were shown
 
-function say(sentence = "") {
-  the.message.textContent = sentence;
-  the.message.hidden = !sentence;
-}
+const say = (sentence = "") => Object.assign(the.message, { textContent: sentence, hidden: !sentence });
 
 /** An event handler whose failure becomes a sentence on the page. */
 const guarded = act => async (...given) => {
@@ -35,6 +32,7 @@ const guarded = act => async (...given) => {
 
 const sizeOf = (width, height) => `${width} × ${height}`;
 const chosen = () => site.styles.find(style => style.name === the.controls.elements.style.value);
+const nameFor = suffix => `${source.name.replace(/\.[^.]*$/, "")}-${source.style ?? chosen().name}.${suffix}`;
 const scaledSides = (width, height, factor) => [width, height].map(side => Math.max(1, Math.round(side * factor)));
 
 /** The width and height of a photo, or of the frames as they are painted. */
@@ -203,8 +201,6 @@ const open = opening(async (number, file) => {
 const startCamera = opening(async number => useVideo(await openCamera(facing), "camera", "camera", number));
 const takePhoto = opening(async number => usePhoto(await createImageBitmap(the.video), "camera", number));
 
-const nameFor = suffix => `${source.name.replace(/\.[^.]*$/, "")}-${source.style ?? chosen().name}.${suffix}`;
-
 function download(blob, name) {
   const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
   link.click();
@@ -258,6 +254,11 @@ function listen() {
   the.play.addEventListener("click", guarded(() => the.video.paused ? the.video.play() : the.video.pause()));
   for (const [event, next] of [["play", "Pause"], ["pause", "Play"]])
     the.video.addEventListener(event, () => { the.play.textContent = next; });
+  the.video.addEventListener("resize", guarded(async () => { // a phone was turned
+    const { videoWidth: width, videoHeight: height } = the.video;
+    const isOther = source && source.kind !== "photo" && width && width * source.height !== height * source.width;
+    if (isOther) await setSource(Object.assign(source, { width, height }));
+  }));
   the.video.addEventListener("ended", () => { repaint(); recording?.stop(); });
   the.divider.addEventListener("input", showValues);
   the.stroke.addEventListener("input", () => { brushIsChosen = true; });

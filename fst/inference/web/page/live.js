@@ -6,6 +6,7 @@ const TROUBLE = {
   NotAllowedError: "The camera is not allowed for this page; the browser’s settings change that.",
   NotFoundError: "No camera was found.",
 };
+const KINDS = [["video/mp4;codecs=avc1.42E01F,mp4a.40.2", "mp4"], ["video/webm", "webm"], ["video/mp4", "mp4"]];
 
 /** A camera as the content of a video element; `facingMode` is "user" or "environment". */
 export async function openCamera(facingMode) {
@@ -60,8 +61,6 @@ async function filmSound(video) {
   await soundOf.context.resume();
   return soundOf.sink.stream.getAudioTracks();
 }
-
-const KINDS = [["video/mp4;codecs=avc1.42E01F,mp4a.40.2", "mp4"], ["video/webm", "webm"], ["video/mp4", "mp4"]];
 
 /** Record a canvas with its sound; returns { stop, finished }, a promise of { blob, suffix, isSilent }. */
 export async function record(canvas, video) {
