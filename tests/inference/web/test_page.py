@@ -77,6 +77,14 @@ def test_the_brush_that_is_shown_is_the_one_that_paints(page: Page, tmp_path: Pa
     assert page.text("controls output[for=stroke]") == f"× {(2000 * 1500 / 2.5e6) ** 0.5:.2f}"
 
 
+@pytest.mark.parametrize(("width", "height"), [(3000, 30), (20, 2000)])
+def test_a_banner_is_painted_with_the_brush_that_it_gets(page: Page, tmp_path: Path, width: int, height: int) -> None:
+    make_picture(width, height).save(tmp_path / "banner.png")
+    page.open(tmp_path / "banner.png")
+    page.wait_painted(width, height)
+    assert not page.tab.is_visible("#message")
+
+
 def test_the_picture_before_is_shown_on_white_as_it_is_painted(page: Page, tmp_path: Path) -> None:
     Image.new("RGBA", (WIDTH, HEIGHT), (0, 0, 0, 0)).save(tmp_path / "clear.png")
     page.open(tmp_path / "clear.png")

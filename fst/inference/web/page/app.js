@@ -54,9 +54,10 @@ function look() {
 /** A large photo is painted with a broad brush unless another is chosen: faster, and the strokes can be seen. */
 function setBrush() {
   if (brushIsChosen || !source) return;
-  const side = PAINTED_SIDE[chosen().slow && !engine?.isGpu ? "slow" : "fast"];
-  const wanted = source.kind === "photo" ? Math.log2(Math.max(source.width, source.height) / side) : 0;
-  the.stroke.value = Math.max(0, Math.ceil(wanted / the.stroke.step) * the.stroke.step);
+  const { kind, width, height } = source, side = PAINTED_SIDE[chosen().slow && !engine?.isGpu ? "slow" : "fast"];
+  const steps = factor => Math.log2(factor) / the.stroke.step, most = steps(Math.min(width, height) / site.least);
+  const wanted = Math.min(Math.ceil(steps(Math.max(width, height) / side)), Math.floor(most)); // a banner has few rows
+  the.stroke.value = kind === "photo" ? Math.max(0, wanted) * the.stroke.step : 0;
 }
 
 function showValues() {

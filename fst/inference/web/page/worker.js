@@ -8,6 +8,7 @@ const MEASURED = 256; // side in pixels of the picture by which right backends a
 class Trouble extends Error {} // its message is a sentence for the page
 
 let site, ort, backend, photo; // photo: { pixels, width, height, painted: Map of "style at width × height" to pixels }
+const describe = error => String(error?.message ?? error).split("\n")[0].slice(0, 160);
 const sessions = new Map(); // of loaded styles, by name, each a promise
 
 onmessage = async ({ data: { id, name, argument } }) => {
@@ -19,8 +20,6 @@ onmessage = async ({ data: { id, name, argument } }) => {
     postMessage({ id, trouble: error instanceof Trouble ? error.message : `Painting failed (${describe(error)}).` });
   }
 };
-
-const describe = error => String(error?.message ?? error).split("\n")[0].slice(0, 160);
 
 /** Choose the fastest of the backends that give PyTorch's pictures, by the first style for which there is one. */
 async function start({ description, useGpu }) {
