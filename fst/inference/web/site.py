@@ -108,7 +108,7 @@ def _style_files(name: str, network: TransformNetwork, model: WebModel, sample: 
         painted.save(thumbnail, "JPEG", quality=82)
         files = {
             "onnx": model.graph,
-            "half.onnx": model.half_graph,
+            "half": model.half_graph,
             "weights": model.weights,
             "check": picture.tobytes() + _stylize(network, picture).tobytes(),
             "jpg": thumbnail.getvalue(),

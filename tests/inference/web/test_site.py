@@ -41,11 +41,21 @@ def test_a_site_lists_what_it_has(cells_file: Path, style_file: Path) -> None:
         ("tiny", "full", 1),
     ]
     for style in document["styles"]:
-        for suffix in ("onnx", "half.onnx", "weights", "check", "jpg"):
+        for suffix in ("onnx", "half", "weights", "check", "jpg"):
             assert site[f"styles/{style['name']}.{suffix}"]
     assert document["runtime"]["version"] == VERSION
     assert all(file["url"].startswith(CDN) for files in document["runtime"]["files"].values() for file in files)
     assert {path.name for path in PAGE.iterdir()} < site.keys()
+
+
+def test_no_style_has_a_file_of_another(cells_file: Path, style_file: Path, tmp_path: Path) -> None:
+    paths = [tmp_path / "a.half.safetensors", tmp_path / "a.safetensors"]
+    for path, style in zip(paths, (cells_file, style_file), strict=True):
+        path.write_bytes(style.read_bytes())
+    together = build_site(paths)
+    for path in paths:
+        alone = build_site([path])
+        assert all(together[name] == data for name, data in alone.items() if name.startswith("styles/"))
 
 
 def test_the_stored_check_is_what_the_stylizer_paints(cells_file: Path) -> None:

@@ -94,7 +94,7 @@ const fileOf = (entry, suffix) => `styles/${encodeURIComponent(entry.name)}.${su
 
 /** A style's session, and how far it is from PyTorch. */
 async function open(entry, { provider, half }) {
-  const [graph, weights] = await Promise.all([half ? "half.onnx" : "onnx", "weights"].map(s => read(fileOf(entry, s))));
+  const [graph, weights] = await Promise.all([half ? "half" : "onnx", "weights"].map(s => read(fileOf(entry, s))));
   const session = await ort.InferenceSession.create(new Uint8Array(graph), {
     executionProviders: [provider],
     externalData: [{ path: "weights", data: new Uint8Array(weights) }],
