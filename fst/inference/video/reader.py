@@ -92,9 +92,12 @@ class VideoReader:
         copies, notes = {}, []
         for stream in self._others:
             try:
+                if stream.type == "attachment" and output.format.name != "matroska":  # PyAV would take it
+                    raise ValueError
                 copy = output.add_stream_from_template(stream)
             except ValueError:  # PyAV raises it if the format cannot hold the codec
-                codec = stream.codec_context.name if stream.codec_context else "unknown codec"
+                context = stream.codec_context
+                codec = context.name if context else stream.metadata.get("filename", "unknown codec")
                 notes.append(f"left out the {stream.type} ({codec}), which {output.format.name} cannot hold")
                 continue
             copy.metadata.update(stream.metadata)

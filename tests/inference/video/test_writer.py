@@ -4,6 +4,7 @@ from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,7 +15,7 @@ from fst.inference.video.reader import VideoReader
 from fst.inference.video.types import VideoOptions, find_frames
 from fst.inference.video.writer import VideoWriter
 from fst.pictures import FORMATS
-from tests.clips import BEST, HEIGHT, WIDTH, gray, invert, look, make_gif, make_video, same
+from tests.clips import BEST, HEIGHT, WIDTH, copy_packets, gray, invert, look, make_gif, make_video, same
 from tests.conftest import make_picture
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
@@ -28,6 +29,23 @@ def test_streams_that_do_not_fit_are_one_line_each(clip: Path, tmp_path: Path) -
     assert seen.times == look(clip).times
     assert abs(seen.pictures[5].astype(int) - invert(gray(5))).mean() < 4
     assert seen.packets == []
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".webm", ".gif"])
+def test_only_matroska_holds_fonts(tmp_path: Path, suffix: str) -> None:
+    with (
+        av.open(str(make_video(tmp_path / "in.mp4", [gray(0)] * 3))) as film,
+        av.open(str(tmp_path / "in.mkv"), "w") as output,
+    ):
+        output.add_attachment("font.ttf", "application/x-truetype-font", b"a font")
+        copy_packets(film, output, film.streams.video)
+    out = tmp_path / f"out{suffix}"
+    notes = stylize_video(tmp_path / "in.mkv", {out: same}).notes
+    left_out = [f"{out}: left out the attachment (font.ttf), which"]
+    assert [note.partition(" which")[0] + " which" for note in notes] == ([] if suffix == ".mkv" else left_out)
+    with av.open(str(out)) as film:
+        kinds = [stream.type for stream in film.streams]
+    assert kinds == (["video", "attachment"] if suffix == ".mkv" else ["video"])
 
 
 @pytest.mark.parametrize(("codec", "suffix"), [(None, ".mp4"), ("hevc", ".mkv"), (None, ".webm"), ("av1", ".webm")])
