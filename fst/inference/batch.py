@@ -12,6 +12,7 @@ from typing import Any
 
 from PIL import Image
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from fst.errors import RunError, errors_of, one_line
 from fst.inference.jobs import Job, Plan
@@ -74,7 +75,8 @@ def stylize_all(
         Interrupted: stopped by a signal in a video, once the frames that were done are in place.
     """
     written = 0
-    with tqdm(total=len(planned.jobs), unit="file", disable=len(planned.jobs) < 2) as bar:
+    bar = tqdm(total=len(planned.jobs), unit="file", disable=len(planned.jobs) < 2)
+    with bar, logging_redirect_tqdm():  # warnings in lines of their own
         for kind, jobs in groupby(planned.jobs, partial(_kind, styles=len(stylizers))):
             items = (_Item(job) for job in jobs)
             done: Iterator[_Item]

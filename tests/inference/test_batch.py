@@ -182,7 +182,7 @@ def test_a_percent_sign_in_an_inputs_name_is_just_a_character(
 
 
 def test_a_file_of_several_pictures_gives_the_first_and_says_so(
-    fake: FakeStylizer, caplog: pytest.LogCaptureFixture
+    fake: FakeStylizer, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pages = [make_picture(20, 20, seed) for seed in range(3)]
     for name in ("pages.tiff", "moving.webp", "moving.png"):
@@ -190,7 +190,10 @@ def test_a_file_of_several_pictures_gives_the_first_and_says_so(
     pages[0].save("one.png")
     assert stylize("pages.tiff", "moving.webp", "moving.png", "one.png") == 0
     expected = [f"{name}: only the first of its pictures is read" for name in ("pages.tiff", "moving.webp")]
-    assert caplog.messages == [*expected, "moving.png: only the first of its pictures is read"]
+    expected.append("moving.png: only the first of its pictures is read")
+    assert caplog.messages == expected
+    lines = capsys.readouterr().err.replace("\r", "\n").splitlines()
+    assert [line for line in lines if "only" in line] == expected, "beside the progress bar"
 
 
 def test_a_name_with_a_number_may_be_a_folder(fake: FakeStylizer) -> None:
