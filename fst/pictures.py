@@ -56,7 +56,7 @@ def find_images(
     root: Path, suffixes: Set[str] = PICTURE_SUFFIXES, on_error: Callable[[OSError], None] = _warn
 ) -> list[Path]:
     """All pictures (or other `suffixes`) below `root`, nested folders too, in a fixed order; what is hidden (its name
-    begins with a dot), files and folders, is left out.
+    begins with a dot), files and folders, is left out, and so are links to folders, which may lead in circles.
 
     Args:
         on_error: called for each folder that cannot be listed.

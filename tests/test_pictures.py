@@ -264,6 +264,7 @@ def test_find_images_is_ordered_nested_and_skips_the_rest(tmp_path: Path) -> Non
         (tmp_path / folder).mkdir(parents=True)
     for name in ("b/2.PNG", "a.jpg", "notes.txt", ".hidden.jpg", ".thumbnails/a.jpg", "b/.git/deep/a.jpg"):
         (tmp_path / name).touch()
+    (tmp_path / "b" / "round").symlink_to(tmp_path)
     assert [str(path.relative_to(tmp_path)) for path in find_images(tmp_path)] == ["a.jpg", "b/2.PNG"]
 
 
