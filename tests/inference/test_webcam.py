@@ -8,6 +8,7 @@ from contextlib import nullcontext, suppress
 from http.client import HTTPConnection
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import av
@@ -120,6 +121,18 @@ def test_the_style_is_switched_from_the_page(page: HTTPConnection, live: Live) -
     for unknown in ("/style/blue", "/style/damaged", "/style/", "/style", "/plain", "/style/%ff", "/"):
         assert ask(page, "POST", unknown)[0] == 404
     assert json.loads(ask(page, "GET", "/state")[1])["style"] == "red"
+
+
+def test_a_style_that_cannot_be_opened_is_named_on_the_page(page: HTTPConnection, browser: Any) -> None:
+    with browser.new_page() as tab:
+        tab.goto(f"http://127.0.0.1:{page.port}/")
+        tab.click("button:text-is('damaged')")
+        tab.wait_for_function("() => document.querySelector('p').textContent.startsWith('damaged cannot be used; ')")
+        tab.wait_for_timeout(700)  # the line is written anew twice a second
+        assert "damaged cannot be used" in tab.text_content("p")
+        tab.click("button:text-is('red')")
+        tab.wait_for_function("() => document.querySelector('p').textContent.includes('frames a second')")
+        assert tab.get_attribute("button:text-is('red')", "aria-pressed") == "true"
 
 
 def test_other_sites_do_not_see_the_camera(page: HTTPConnection) -> None:
