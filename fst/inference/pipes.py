@@ -13,7 +13,7 @@ PIPE = Path("-")
 VIDEO_FORMAT = "matroska"  # it can be written without going back, and holds every kind of sound
 NO_WAY_BACK = "an .mp4 with its index at the end cannot be piped: use fst … < FILE, or ffmpeg -movflags +faststart"
 _FORMATS = {"mkv": "matroska", "ts": "mpegts"}  # FFmpeg's names of these
-_PICTURE = re.compile(rb"\xff\xd8\xff|\x89PNG|GIF8|BM|II\*\0|MM\0\*|P[1-6]\s|RIFF....WEBP|....ftypavif", re.DOTALL)
+_PICTURE = re.compile(rb"\xff\xd8\xff|\x89PNG|GIF8|BM|II[*+]\0|MM\0[*+]|P[1-6f]\s|RIFF....WEBP|....ftypavif", re.DOTALL)
 
 
 class _Stream:

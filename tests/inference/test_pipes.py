@@ -80,7 +80,7 @@ def piped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Piped]:
 
 
 def encoded(image: Image.Image, image_format: str) -> bytes:
-    image.save(buffer := io.BytesIO(), image_format)
+    image.save(buffer := io.BytesIO(), image_format, big_tiff=True)
     return buffer.getvalue()
 
 
@@ -89,6 +89,7 @@ def encoded(image: Image.Image, image_format: str) -> bytes:
     [
         ("JPEG", [], "PNG"),
         ("BMP", ["--format", "jpg"], "JPEG"),
+        ("TIFF", ["--format", "tiff"], "TIFF"),
         pytest.param("AVIF", [], "PNG", marks=pytest.mark.skipif("AVIF" not in FORMATS, reason="not in this Pillow")),
     ],
 )
