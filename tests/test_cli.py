@@ -40,6 +40,16 @@ def test_one_picture(folder: Path, style_file: Path, capsys: pytest.CaptureFixtu
     assert Path("somewhere/a-tiny.jpg").is_file()
 
 
+def test_a_home_folder_in_a_flag_is_found(folder: Path, style_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "home").mkdir()
+    monkeypatch.setenv("HOME", str(folder / "home"))
+    monkeypatch.setenv("USERPROFILE", str(folder / "home"))
+    Image.new("L", (40, 30), 255).save("home/mask.png")
+    command = ["stylize", "in/a.jpg", "-s", str(style_file), "--mask=~/mask.png", "--output=~/painted.png"]
+    assert main(command) == 0  # the shell leaves ~ alone after a =
+    assert Image.open("home/painted.png").size == (40, 30)
+
+
 def test_several_styles_in_one_pass(
     folder: Path, style_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,9 +3,9 @@
 import argparse
 import json
 import math
-from pathlib import Path
 
 from fst.commands import flags
+from fst.files import expand_user
 
 
 def add(commands: flags.Commands) -> None:
@@ -20,7 +20,7 @@ def add(commands: flags.Commands) -> None:
     )
     bench.add_argument("--rounds", type=flags.whole, default=5, help="times each is measured; default 5")
     flags.add_device(bench)
-    bench.add_argument("--json", type=Path, help="write the figures there")
+    bench.add_argument("--json", type=expand_user, help="write the figures there")
     bench.set_defaults(run=run)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fst.commands import flags
 from fst.errors import UserError
+from fst.files import expand_user
 
 
 def add(commands: flags.Commands) -> None:
@@ -12,8 +13,10 @@ def add(commands: flags.Commands) -> None:
         "evaluate", help="measure styles: fst evaluate mine.safetensors --photos FOLDER --style-images FOLDER"
     )
     evaluate.add_argument("styles", nargs="+", metavar="STYLE", help="a name from `fst styles`, or a style file")
-    evaluate.add_argument("--photos", type=Path, required=True, help="folder of photos they never saw")
-    evaluate.add_argument("--style-images", type=Path, help="folder of the style images they were trained on, by name")
+    evaluate.add_argument("--photos", type=expand_user, required=True, help="folder of photos they never saw")
+    evaluate.add_argument(
+        "--style-images", type=expand_user, help="folder of the style images they were trained on, by name"
+    )
     evaluate.add_argument("--weights", default="imagenet", help="of the judge: imagenet (downloaded), or a file")
     evaluate.add_argument(
         "--judge",
@@ -26,15 +29,22 @@ def add(commands: flags.Commands) -> None:
     evaluate.add_argument("--iterations", type=flags.whole, default=500, help="limit for the slow method; default 500")
     evaluate.add_argument("--steadiness", action="store_true", help="measure how steady the styles are, on the photos")
     evaluate.add_argument(
-        "--video", type=Path, nargs="+", default=[], metavar="CLIP", help="the same on videos, or folders of frames"
+        "--video",
+        type=expand_user,
+        nargs="+",
+        default=[],
+        metavar="CLIP",
+        help="the same on videos, or folders of frames",
     )
     flags.add_device(evaluate)
-    evaluate.add_argument("-o", "--output", type=Path, default=Path("outputs/evaluation"), help="folder for figures")
+    evaluate.add_argument(
+        "-o", "--output", type=expand_user, default=Path("outputs/evaluation"), help="folder for figures"
+    )
     evaluate.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    from fst.files import check_writable, expand_user
+    from fst.files import check_writable
     from fst.pictures import LEAST_SIDE, require_images
     from fst.style_info import find_style, read_builtin_info
 
@@ -58,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
         options.styles,
         options.photos,
         options.style_images,
-        options.weights,
+        str(weights),
         options.output,
         size=options.size,
         count=options.count,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fst.commands.flags import Commands
 from fst.errors import UserError, one_line
+from fst.files import expand_user
 
 
 def add(commands: Commands) -> None:
@@ -13,14 +14,18 @@ def add(commands: Commands) -> None:
     export.add_argument(
         "--to", required=True, choices=["onnx", "openvino", "web"], help="one .onnx file; .xml and .bin; a web site"
     )
-    export.add_argument("-o", "--output", type=Path, help="file, for web a folder; default: STYLE.onnx, .xml, site")
+    export.add_argument(
+        "-o", "--output", type=expand_user, help="file, for web a folder; default: STYLE.onnx, .xml, site"
+    )
     export.add_argument(
         "--precision",
         choices=["fp32", "fp16", "int8"],
         help="fp16 halves the file; int8 is for openvino, quarters it and is faster; default fp32",
     )
-    export.add_argument("--photos", type=Path, help="folder of photos of the kind to be stylized, for int8")
-    export.add_argument("--runtime", type=Path, help="a copy of onnxruntime-web from npm: the web site works offline")
+    export.add_argument("--photos", type=expand_user, help="folder of photos of the kind to be stylized, for int8")
+    export.add_argument(
+        "--runtime", type=expand_user, help="a copy of onnxruntime-web from npm: the web site works offline"
+    )
     export.add_argument("--force", action="store_true", help="overwrite existing files")
     export.set_defaults(run=run)
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from fst.commands.flags import Commands
 from fst.errors import UserError, one_line
+from fst.files import expand_user
 
 
 def add(commands: Commands) -> None:
     importer = commands.add_parser("import", help="a network of pytorch/examples: fst import mosaic.pth --name mosaic")
-    importer.add_argument("file", type=Path, metavar="FILE.pth", help="the weights, as torch.save wrote them")
+    importer.add_argument("file", type=expand_user, metavar="FILE.pth", help="the weights, as torch.save wrote them")
     importer.add_argument("--name", required=True, help="of the style, as after -s")
-    importer.add_argument("-o", "--output", type=Path, help="default: outputs/NAME/imported/NAME.safetensors")
+    importer.add_argument("-o", "--output", type=expand_user, help="default: outputs/NAME/imported/NAME.safetensors")
     importer.add_argument("--force", action="store_true", help="overwrite an existing style")
     importer.set_defaults(run=run)
 

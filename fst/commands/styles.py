@@ -7,12 +7,15 @@ from pathlib import Path
 
 from fst.commands.flags import Commands
 from fst.errors import RunError, UserError, one_line
+from fst.files import expand_user
 
 
 def add(commands: Commands) -> None:
     styles = commands.add_parser("styles", help="list what can be named after -s, and what each looks like")
-    styles.add_argument("--preview", type=Path, metavar="PHOTO", help="write one sheet of that photo in each style")
-    styles.add_argument("-o", "--output", type=Path, help="file of the sheet; default: PHOTO-styles.jpg here")
+    styles.add_argument(
+        "--preview", type=expand_user, metavar="PHOTO", help="write one sheet of that photo in each style"
+    )
+    styles.add_argument("-o", "--output", type=expand_user, help="file of the sheet; default: PHOTO-styles.jpg here")
     styles.add_argument("--force", action="store_true", help="overwrite an existing sheet")
     styles.set_defaults(run=run)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from fst.commands import flags
 from fst.errors import UserError, one_line
+from fst.files import expand_user
 
 if TYPE_CHECKING:
     from fst.inference.jobs import Plan
@@ -41,7 +42,7 @@ def add(commands: flags.Commands) -> None:
     stylize.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=expand_user,
         help="file, folder, - for standard output, or frames/%%05d.png for a video's frames; where it is a video file, "
         "pictures become one video; default: INPUT-STYLE here",
     )
@@ -59,7 +60,7 @@ def add(commands: flags.Commands) -> None:
     look.add_argument(
         "--stroke", type=flags.number, default=1.0, help="breadth of the strokes: 2 doubles it; default 1"
     )
-    look.add_argument("--mask", type=Path, help="a picture: white where to stylize, black where not")
+    look.add_argument("--mask", type=expand_user, help="a picture: white where to stylize, black where not")
     _add_video_flags(stylize.add_argument_group("videos"))
     _add_machine_flags(stylize.add_argument_group("machine"))
     stylize.set_defaults(run=run)

@@ -1,15 +1,15 @@
 """`fst web`: a page that stylizes in the browser."""
 
 import argparse
-from pathlib import Path
 
 from fst.commands.flags import Commands
+from fst.files import expand_user
 
 
 def add(commands: Commands) -> None:
     web = commands.add_parser("web", help="a page that stylizes photos, videos and the camera in your browser")
     web.add_argument("styles", nargs="*", metavar="STYLE", help="a name, or a style file; default: the bundled ones")
-    web.add_argument("--runtime", type=Path, help="a copy of onnxruntime-web from npm; default: from a CDN")
+    web.add_argument("--runtime", type=expand_user, help="a copy of onnxruntime-web from npm; default: from a CDN")
     web.set_defaults(run=run)
 
 
