@@ -79,7 +79,7 @@ def train_command(config: DictConfig, candidate: Candidate, name: str, folder: P
     network, loss = config.loss_network, config.loss
     values: dict[str, Any] = {
         "layers": name,
-        "loss.weights.style": f"{candidate.style_weight:g}",
+        "loss.weights.style": f"{candidate.style_weight:.15g}",
         "style.size": round(candidate.style_scale * _TRAIN_SIZE),
         "style.image": config.style.image,
         "data.root": config.photos,
@@ -93,7 +93,7 @@ def train_command(config: DictConfig, candidate: Candidate, name: str, folder: P
     values |= {f"loss.{key}": value for key, value in given.items() if value != OmegaConf.select(usual, key)}
     if network.pooling != "max":
         values["loss_network.pooling"] = network.pooling
-    plain = re.compile(r"[A-Za-z0-9_./-]+")
+    plain = re.compile(r"[A-Za-z0-9_./+-]+")
     shown = [f"{key}={value if plain.fullmatch(str(value)) else quote(value)}" for key, value in values.items()]
     return shlex.join(["fst", "train", "--config-dir", str(folder), *shown])
 

@@ -151,11 +151,11 @@ def describe(candidate: Candidate) -> str:
 def layer_set(candidate: Candidate, architecture: str, source: str) -> str:
     """A candidate as a file for `conf/layers`; `source` says where it came from."""
     content, style = (
-        ", ".join(f"{layer}: {weight:g}" for layer, weight in layers.items())
+        ", ".join(f"{layer}: {weight:.15g}" for layer, weight in layers.items())
         for layers in (candidate.content, candidate.style)
     )
     return (
-        f"# {source}: to be used with loss.weights.style={candidate.style_weight:g} and a style image of "
+        f"# {source}: to be used with loss.weights.style={candidate.style_weight:.15g} and a style image of "
         f"{candidate.style_scale:g} times the photos' side.\n"
         f"defaults:\n  - override /loss_network@_global_.loss_network: {architecture}\n"
         f"content: {{ {content} }}\nstyle: {{ {style} }}\nsource: {json.dumps(source, ensure_ascii=False)}\n"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose
+from omegaconf import OmegaConf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
@@ -21,6 +22,7 @@ from fst.commands.search import main
 from fst.errors import RunError, UserError
 from fst.hydra_app import check_config, composing, configure
 from fst.overrides import read_arguments
+from fst.resources import resource_folder
 from fst.schemas import TRAIN
 from fst.study import fast
 from fst.study.criteria import Criteria, Scores
@@ -106,6 +108,15 @@ def test_the_command_to_train_with_a_set_takes_any_file_name(small: list[str], p
     command = numbers("Meer")["commands"]["balanced"]
     config = configure(TRAIN, read_arguments(TRAIN, shlex.split(command)[2:]).overrides)
     assert config.style.image == "Gemälde, 2.png"
+
+
+@pytest.mark.parametrize("weight", ["1234567", "1e15"])
+def test_the_command_and_the_set_have_the_numbers_that_were_tried(weight: str, small: list[str]) -> None:
+    main([*small, "first=[pytorch_examples]", "trials=1", f"loss.weights.style={weight}"])
+    command = read_arguments(TRAIN, shlex.split(numbers()["commands"]["balanced"])[2:])
+    config = configure(TRAIN, [*command.overrides, "loss_network.weights=random"])
+    assert config.loss.weights.style == float(weight)
+    assert config.layers.style == OmegaConf.load(resource_folder("conf") / "layers/pytorch_examples.yaml").style
 
 
 def test_a_stopped_search_ends_with_the_same_trials(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
