@@ -82,7 +82,7 @@ def show(result: Result) -> dict[str, Any]:
     used = {"reconstruct": ("content",), "texture": ("style",)}.get(cell["task"], ("content", "style"))
     return said | {
         "picture": inline(Path(result["folder"], result["picture"])),
-        "sets": {term: ", ".join(layers[term]) for term in used},
+        "sets": {term: ", ".join(layer for layer, weight in layers[term].items() if weight) for term in used},
         "network": result["config"]["loss_network"]["architecture"].upper(),
         "done": f"{'trained' if said['fast'] else 'optimised'} in {result['seconds']:.0f} s",
         "objective": result["terms"]["loss"],
