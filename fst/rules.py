@@ -35,7 +35,9 @@ def check_loss(config: DictConfig, task: str) -> None:
         refuse_unknown_layers(network.architecture, layers[term], f"layers.{term}")
         if term in terms and not any(layers[term].values()):
             raise UserError(f"layers.{term}={show(layers[term])}: it can be names of layers, at least one with weight")
-    if not any(config.loss.weights[term] for term in terms):
+    coarse = ["coarse_style"] if "style" in terms else []
+    own = [term.weight for term in config.loss.terms.values()]
+    if not any([*(config.loss.weights[term] for term in [*terms, *coarse]), *own]):
         raise UserError(f"loss.weights: {' and '.join(terms)} cannot be 0, or nothing is learned")
     if network.weights not in ("imagenet", "bundled", "random"):
         _read_weights(network.architecture, frozenset().union(*(layers[term] for term in terms)), network.weights)

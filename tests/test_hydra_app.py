@@ -191,6 +191,7 @@ def test_every_choice_of_every_group_is_as_its_schema_says(command: list[str]) -
         "model=realtime model.factor=2 model.norm=batch teacher.style=udnie",
         "init_from=udnie",
         "loss=johnson loss.weights.tv=0.1 loss_network.pooling=average",
+        "loss.weights.content=0 loss.weights.style=0 loss.weights.coarse_style=15",
         "style.image=stained_glass",
         "hydra.run.dir=elsewhere",
         "logger=[tensorboard,csv] +logger.mine._target_=pytorch_lightning.loggers.CSVLogger +logger.mine.save_dir=x",
