@@ -271,6 +271,7 @@ STYLES: dict[str, list[list[str] | Mean]] = {
             "loss.weights.grid=100000",
         ],
         Mean(5, 0.2),
+        [*STEADY_REALTIME, *long(1100, 0.0015, 18, 10, 4, 256), FEW_CELLS],
     ],
     "udnie_realtime": [
         ["experiment=realtime"],
@@ -292,6 +293,7 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         Mean(4, 0.7),
         [*BRIGHT, HIGHER, FEW_CELLS, "trainer.max_steps=3500", "loss.weights.style=24", "loss.weights.temporal=14"],
         Mean(6, 0.3),
+        [*BRIGHT, *long(1100, 0.0015, 24, 12, 4, 256), FEW_CELLS],
     ],
 }
 
