@@ -283,6 +283,7 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [*STEADY_REALTIME, *long(900, 0.0015, 15, 8), FEW_CELLS, RANGE],
         [*STEADY_REALTIME, *long(1239, 0.0012, 9, 8.39), FEW_CELLS, RANGE],
         Mean(7, 0.75),
+        [*STEADY_REALTIME, *long(480, 0.0015, 12, 8, 4, 256), FEW_CELLS, RANGE],
     ],
     "starry_night_realtime": [
         [*BRIGHT, "teacher.style=starry_night", *FROM_REALTIME],
