@@ -73,10 +73,10 @@ def search_path(config_dir: str) -> str:
 
 def for_hydra(application: Application, override: str) -> str:
     """The override as Hydra understands it; see `expand_glob`, `quote_value` and `refuse_empty`."""
-    key, _, value = expand_glob(override).partition("=")
+    key, equals, value = expand_glob(override).partition("=")
     if value.startswith("~"):  # few shells expand it there
         value = ",".join(str(expand_user(path)) for path in value.split(","))
-    override = quote_value(f"{key}={value}" if "=" in override else override)
+    override = quote_value(f"{key}{equals}{value}")
     if _is_number(value) and not value.isdigit() and takes_text(application.schema, key.lstrip("+")):
         override = f"{key}={quote(value)}"  # to Hydra, 2024_01_31 is 20240131, and 1.10 is 1.1
     refuse_empty(override)
