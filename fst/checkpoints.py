@@ -106,6 +106,18 @@ def checkpoint_of(run: Path) -> Path | None:
     return folder / LAST if any((folder / name).is_file() for name in (LAST, PREVIOUS)) else None
 
 
+def refuse_used(run: Path, result: str) -> None:
+    """Refuse a run's folder, as hydra.run.dir can name it, that holds a checkpoint or a file named `result`, which a
+    new run would overwrite.
+
+    Raises:
+        UserError: it does.
+    """
+    if checkpoint_of(run) or (run / result).exists():
+        shown = os.path.relpath(run)
+        raise UserError(f"hydra.run.dir={shown}: it holds another run; name another folder, or continue with ckpt_path")
+
+
 def find_checkpoint(name: str, ckpt_path: str) -> Path:
     """The checkpoint that `ckpt_path` names, for `read_checkpoint`: a path, or `last`, of the newest run of that name.
 

@@ -135,6 +135,7 @@ OTHERS = [
     ("evaluate udnie --photos full --iterations 1e3", "--iterations: '1e3' is not a whole number"),
     ("evaluate udnie --photos full --device abacus", "no device 'abacus'"),
     ("evaluate udnie --photos full -o text.txt", "text.txt/evaluation.json: cannot be written: Not a directory"),
+    ("evaluate udnie --photos full -o done", "done/evaluation.json exists; --force overwrites it"),
     ("evaluate udnie --photos full --unheard-of", "unknown: --unheard-of; see fst evaluate --help"),
     ("export", "STYLE, --to"),
     ("export night.safetensors", "--to; see fst export --help"),
@@ -196,6 +197,7 @@ OTHERS = [
     ("bench --sizes 32x32 --backends ''", "no backend ''"),
     ("bench --sizes 32x32 --device abacus", "no device 'abacus'"),
     ("bench --sizes 32x32 --json text.txt/new.json", "text.txt/new.json: cannot be written: Not a directory"),
+    ("bench --sizes 32x32 --json text.txt", "text.txt exists; --force overwrites it"),
     ("bench --sizes 32x32 --json empty", "empty is a folder; name a file"),
     ("bench 32x32", "unknown: 32x32; see fst bench --help"),
 ]
@@ -209,11 +211,11 @@ def place(tmp_path_factory: pytest.TempPathFactory, style_file: Path) -> Path:
     import fst.study.evaluate  # noqa: F401  # what takes time to import is not the mistake's
 
     place = tmp_path_factory.mktemp("mistakes")
-    for folder in ("empty", "full", "paintings", "folder.onnx"):
+    for folder in ("empty", "full", "paintings", "done", "folder.onnx"):
         (place / folder).mkdir()
     for number, name in enumerate(("a.jpg", "b.jpg", "full/a.jpg", "paintings/udnie.jpg")):
         make_picture(40, 30, number).save(place / name)
-    for name in ("text.txt", "broken.jpg", "broken.safetensors", "clip.mp4", "old.onnx"):
+    for name in ("text.txt", "broken.jpg", "broken.safetensors", "clip.mp4", "old.onnx", "done/evaluation.json"):
         (place / name).write_text("nothing of the kind")
     (place / "night.safetensors").write_bytes(style_file.read_bytes())
     return place

@@ -21,6 +21,7 @@ def add(commands: flags.Commands) -> None:
     bench.add_argument("--rounds", type=flags.whole, default=5, help="times each is measured; default 5")
     flags.add_device(bench)
     bench.add_argument("--json", type=expand_user, help="write the figures there")
+    bench.add_argument("--force", action="store_true", help="overwrite an existing file of figures")
     bench.set_defaults(run=run)
 
 
@@ -31,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
     sizes = parse_sizes(options.sizes)
     check_bench(options.networks, options.backends, options.rounds)
     if options.json:
-        check_writable(options.json)
+        check_writable(options.json, options.force)
 
     from fst.study.bench import bench, format_rows
 

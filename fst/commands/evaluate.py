@@ -40,6 +40,7 @@ def add(commands: flags.Commands) -> None:
     evaluate.add_argument(
         "-o", "--output", type=expand_user, default=Path("outputs/evaluation"), help="folder for figures"
     )
+    evaluate.add_argument("--force", action="store_true", help="overwrite an earlier evaluation")
     evaluate.set_defaults(run=run)
 
 
@@ -50,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
 
     for name, least in (("size", LEAST_SIDE), ("count", 1), ("iterations", 0)):
         flags.require_least(name, getattr(options, name), least)
-    check_writable(options.output / "evaluation.json")
+    check_writable(options.output / "evaluation.json", options.force)
     for style in options.styles:
         read_builtin_info(find_style(style))
     for flag, folder in (("--photos ", options.photos), ("--style-images ", options.style_images)):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from fst.checkpoints import refuse_used
 from fst.hydra_app import run_application
 from fst.schemas import OPTIMIZE
 from fst.sweep import Outcome
@@ -18,6 +19,8 @@ def main(arguments: list[str]) -> None:
     """
 
     def job(config: DictConfig, folder: Path) -> Outcome:
+        if config.ckpt_path is None:
+            refuse_used(folder, f"{config.name}.png")
         from fst.study.optimize import optimize
 
         return Outcome(os.path.relpath(optimize(config, folder)))

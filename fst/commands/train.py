@@ -7,8 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from fst.checkpoints import checkpoint_of
-from fst.errors import UserError
+from fst.checkpoints import refuse_used
 from fst.hydra_app import run_application
 from fst.schemas import TRAIN
 from fst.style_info import STYLE_SUFFIX
@@ -29,7 +28,7 @@ def main(arguments: list[str]) -> None:
 
     def job(config: DictConfig, folder: Path) -> Outcome:
         if writes and config.ckpt_path is None:
-            _refuse_used(folder, config.name)
+            refuse_used(folder, config.name + STYLE_SUFFIX)
         from fst.training.train import train
 
         path, scores = train(config, folder)
@@ -41,13 +40,6 @@ def main(arguments: list[str]) -> None:
 
     threading.excepthook = _drop_write_errors
     run_application(TRAIN, arguments, job, quiet=not writes)
-
-
-def _refuse_used(folder: Path, name: str) -> None:
-    """Refuse a run's folder, as hydra.run.dir can name it, whose training would be overwritten."""
-    if checkpoint_of(folder) or (folder / f"{name}{STYLE_SUFFIX}").exists():
-        shown = os.path.relpath(folder)
-        raise UserError(f"hydra.run.dir={shown}: it holds a training; name another folder, or continue with ckpt_path")
 
 
 def _is_writer() -> bool:

@@ -148,6 +148,17 @@ def test_a_finished_run_goes_on_with_more_steps(small: list[str]) -> None:
     assert len(json.loads(path.with_suffix(".json").read_text())["curve"]) == 5
 
 
+def test_a_run_in_a_folder_of_ones_own_is_not_overwritten(small: list[str]) -> None:
+    small += ["name=mine", "hydra.run.dir=mine"]
+    main(small)
+    before = Path("mine/mine.png").read_bytes()
+    with pytest.raises(UserError, match=r"hydra\.run\.dir=mine: it holds another run; name another folder"):
+        main([*small, "seed=1"])
+    assert Path("mine/mine.png").read_bytes() == before
+    main([*small, "steps=4", "ckpt_path=mine/checkpoints/last.ckpt"])
+    assert Path("mine/mine.png").read_bytes() != before
+
+
 def test_each_task_needs_only_what_it_uses(small: list[str]) -> None:
     main([override for override in small if not override.startswith("style.image")] + ["task=reconstruct"])
     main([override for override in small if not override.startswith("content")] + ["task=texture"])

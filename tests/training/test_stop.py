@@ -62,12 +62,12 @@ def test_a_stopped_run_in_a_folder_of_ones_own_says_how_to_go_on(
     command = re.search(r"continue with: fst train (.*)", capsys.readouterr().out)
     assert command
     again = [*small, "trainer.max_steps=9", "hydra.run.dir='my = run'"]
-    with pytest.raises(UserError, match=r"hydra\.run\.dir=my = run: it holds a training; name another folder"):
+    with pytest.raises(UserError, match=r"hydra\.run\.dir=my = run: it holds another run; name another folder"):
         main(again)
     main(shlex.split(command[1]))
     assert load_style(Path("my = run/painting.safetensors"))[1].steps == 9
     shutil.rmtree("my = run/checkpoints")
-    with pytest.raises(UserError, match="it holds a training"):
+    with pytest.raises(UserError, match="it holds another run"):
         main(again)
     assert not Path("outputs").exists()
 
