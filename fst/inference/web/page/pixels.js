@@ -1,10 +1,8 @@
 // Pixels in, pixels out: what happens to a picture before and after the network. Pictures are RGBA bytes.
 
 /** Where reflection finds each of `count` positions that begin `border` before a side of `length` pixels. */
-const reflected = (count, border, length) => Int32Array.from({ length: count }, (_, i) => {
-  const at = Math.abs(i - border);
-  return at < length ? at : 2 * length - 2 - at;
-});
+const reflected = (count, border, length) =>
+  Int32Array.from({ length: count }, (_, i) => length - 1 - Math.abs(length - 1 - Math.abs(i - border)));
 
 /** How a network has a picture: with margins, and in cells of `cell` × `cell` pixels. */
 export function layout(width, height, { cell, multiple, border }) {
