@@ -162,9 +162,11 @@ def search(config: DictConfig, folder: Path) -> str:
             _run(config, folder, trials, workbench, request)
             _check(folder, trials, workbench, request)
     finally:
-        tried = trials.all()
-        if front_of(tried):
-            text = write_report(config, Result(tried, trials.checks(), trials.importances(), workbench.photo), folder)
+        with trials.lock:  # of processes that share a search, the last one writes the newest page
+            tried = trials.all()
+            if front_of(tried):
+                result = Result(tried, trials.checks(), trials.importances(), workbench.photo)
+                text = write_report(config, result, folder)
     if not front_of(tried):
         raise RunError(f"no trial is done; the first: {next((t.failed for t in tried), 'there was none')}")
     return text

@@ -45,6 +45,9 @@ class Trials:
         sampler: `tpe` or `random`.
         seed: of the sampler.
 
+    Attributes:
+        lock: held while a trial is given out; other processes of the same search wait for it.
+
     Raises:
         UserError: the folder holds a search with other settings.
     """
@@ -64,10 +67,10 @@ class Trials:
         self._space, self._first, self._sampler, self._seed = space, {c.name: c for c in first}, sampler, seed
         self._worker = [socket.gethostname(), os.getpid(), psutil.Process().create_time(), secrets.token_hex(4)]
         # Unlike Optuna's own locks, the operating system releases these when their process is killed.
-        self._lock, journal_lock = (FileLock(folder / f"{name}.lock") for name in ("claims", "journal"))
+        self.lock, journal_lock = (FileLock(folder / f"{name}.lock") for name in ("claims", "journal"))
         backend = JournalFileBackend(str(path), journal_lock)  # type: ignore[arg-type] # all it calls is there
         self._running: Trial | None = None
-        with self._lock:
+        with self.lock:
             self._study = optuna.create_study(
                 storage=JournalStorage(backend),
                 study_name="search",
@@ -88,7 +91,7 @@ class Trials:
 
     def claim(self, most: int) -> tuple[int, Candidate] | None:
         """The number and candidate of the next trial; `None` if there are `most`, or no other is found."""
-        with self._lock:
+        with self.lock:
             trial = self._abandoned()
             for _ in range(_ATTEMPTS):
                 if trial is None:

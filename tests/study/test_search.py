@@ -11,8 +11,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
+from filelock import FileLock, Timeout
 from hydra import compose
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
@@ -28,6 +29,7 @@ from fst.study import fast
 from fst.study.criteria import Criteria, Scores
 from fst.study.search import Workbench
 from fst.study.search_config import SEARCH, photo_files
+from fst.study.search_report import Result, write_report
 from fst.style_info import read_info
 from fst.training.data.folder import PhotoDataModule
 from tests.conftest import make_picture
@@ -166,6 +168,19 @@ def test_processes_share_a_search_and_go_on_with_the_trial_of_a_killed_one(small
     assert len(set(candidates)) == len(candidates)
     workers = set(re.findall(r'"worker":(\[.*?\])', journal.read_text()))
     assert len(workers) == 3
+
+
+def test_processes_that_share_a_search_write_its_page_in_turn(
+    small: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(config: DictConfig, result: Result, folder: Path) -> str:
+        with pytest.raises(Timeout):
+            FileLock(folder / "claims.lock").acquire(timeout=0)
+        return write_report(config, result, folder)
+
+    monkeypatch.setattr("fst.study.search.write_report", write)
+    main([*small, "trials=1"])
+    assert len(numbers()["trials"]) == 1
 
 
 def test_a_failed_trial_spoils_nothing(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
