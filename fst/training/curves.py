@@ -71,6 +71,11 @@ class Curves(Logger):
     def save_dir(self) -> str | None:
         return self._logger.save_dir
 
+    @property
+    def experiment(self) -> Any:
+        """What the logger writes with, for a callback of one's own: of TensorBoard's, a `SummaryWriter`."""
+        return self._logger.experiment  # type: ignore[attr-defined]
+
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         self._try(lambda: self._logger.log_metrics(metrics, step))
 
