@@ -1,6 +1,7 @@
 """The machine: its devices, its fast number format, and its memory."""
 
 import ctypes
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from fst.errors import UserError
 
 _CONTAINER = Path("/sys/fs/cgroup")  # the limits of the container that the process runs in, if any (cgroup v2)
+_STATUS = Path("/proc/self/status")  # of this process, on Linux
 # Texts of errors for lack of memory, for which these runtimes have no error class.
 _ALLOCATION_FAILED = (
     "DefaultCPUAllocator: can't allocate memory",  # PyTorch on a CPU
@@ -111,13 +113,13 @@ def peak_memory_mib(device: torch.device) -> float:
     """The most memory this process has held so far, in MiB: on a CUDA device, or else in all."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    try:  # what getrusage says begins with the parent's peak, and psutil does not tell
-        lines = Path("/proc/self/status").read_text().splitlines()
+    # What getrusage says begins with the parent's peak, and psutil does not tell. Some sandboxes lack the line.
+    with suppress(OSError, StopIteration):
+        lines = _STATUS.read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10
-    except OSError:
-        import resource  # not on Windows
+    import resource  # not on Windows
 
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes on macOS
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def lacks_memory(error: BaseException) -> bool:

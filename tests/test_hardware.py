@@ -5,7 +5,14 @@ import pytest
 import torch
 
 from fst import hardware
-from fst.hardware import free_memory, give_back_blocks, keep_large_blocks, lacks_memory, used_memory
+from fst.hardware import (
+    free_memory,
+    give_back_blocks,
+    keep_large_blocks,
+    lacks_memory,
+    peak_memory_mib,
+    used_memory,
+)
 
 
 def test_a_container_can_have_what_its_file_cache_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,6 +27,16 @@ def test_a_container_can_have_what_its_file_cache_holds(tmp_path: Path, monkeypa
     assert free_memory() == 8_000_000
     (tmp_path / "memory.max").write_text("max\n")
     assert free_memory() == pytest.approx(machine, rel=0.5)
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="elsewhere it is measured in the second way only")
+def test_peak_memory_is_known_in_a_sandbox_that_does_not_list_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = peak_memory_mib(torch.device("cpu"))
+    (tmp_path / "status").write_text("Name:\tpython\nVmRSS:\t1000 kB\n")
+    monkeypatch.setattr(hardware, "_STATUS", tmp_path / "status")
+    assert peak_memory_mib(torch.device("cpu")) == pytest.approx(listed, rel=0.5)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has no such habit")
