@@ -152,7 +152,8 @@ class Stylizer:
             least, most = torch.stack(image.detach()[..., ::_SAMPLE, ::_SAMPLE].aminmax()).tolist()
             if not (least > -0.5 and most < 1.5):  # resizing can overshoot [0, 1], by less than this
                 raise UserError(f"a tensor's values go from 0 to 1, these from {least:.3g} to {most:.3g}")
-            return self._stylize_tensor(image.to(self.device, torch.float32), mask).to(image.device, image.dtype)
+            stylized = self._stylize_tensor(image.to(self.device, torch.float32), mask)
+            return stylized.to(image.device, image.dtype, copy=True)  # autograd refuses tensors of inference mode
         raise UserError(f"cannot stylize a {type(image).__name__}; give a PIL image, a uint8 array or a float tensor")
 
     def _stylize_several(self, pictures: Sequence[Any], mask: Image.Image | None) -> list[Any]:

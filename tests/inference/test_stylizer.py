@@ -200,6 +200,13 @@ def test_no_gradient_is_kept(stylizer: Stylizer) -> None:
     assert not stylizer(torch.rand(1, 3, 16, 16)).requires_grad
 
 
+def test_a_stylized_tensor_can_be_what_a_training_compares_with(stylizer: Stylizer) -> None:
+    images = torch.rand(1, 3, 32, 32)
+    own = torch.ones(1, requires_grad=True)
+    (own * stylizer(images)).sum().backward()
+    assert own.grad is not None
+
+
 def test_a_blend_is_between_its_styles(style_file: Path, another_style: Path, stylizer: Stylizer) -> None:
     images = torch.rand(1, 3, 32, 48)
     blend = Stylizer({str(style_file): 1, str(another_style): 3}, "cpu")  # shares are relative
