@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fst.errors import UserError
 from fst.files import write_atomically
-from fst.networks.own import OwnNetwork, build_own_network
+from fst.networks.own import build_own_network
 from fst.networks.transform import TransformNetwork, build_transform_network
 from fst.style_info import KEY, StyleFileError, StyleInfo, file_errors, parse_info, unknown_class
 
@@ -57,11 +57,14 @@ def load_style(path: Path, network: Callable[..., nn.Module] | None = None) -> t
 
 
 def _build(
-    path: Path, info: StyleInfo, tensors: dict[str, Tensor], own: Callable[..., nn.Module] | None
+    path: Path, info: StyleInfo, tensors: dict[str, Tensor], make: Callable[..., nn.Module] | None
 ) -> TransformNetwork:
     try:
+        network: TransformNetwork
         if "." in info.architecture:
-            network: TransformNetwork = _build_own(path, info, own)
+            if make is None:
+                raise unknown_class(path, info)
+            network = build_own_network(make, info.architecture, info.arguments)
         else:
             with torch.device("meta"):  # no memory is taken, whatever size the file asks for
                 network = build_transform_network(info.architecture, **info.arguments)
@@ -83,9 +86,3 @@ def _build(
     except (UserError, RuntimeError, ValueError) as error:
         raise StyleFileError(f"{path}: {error}") from error
     return network.to(memory_format=torch.channels_last).eval().requires_grad_(False)
-
-
-def _build_own(path: Path, info: StyleInfo, make: Callable[..., nn.Module] | None) -> OwnNetwork:
-    if make is None:
-        raise unknown_class(path, info)
-    return build_own_network(make, info.architecture, info.arguments)
