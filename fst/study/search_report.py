@@ -128,6 +128,7 @@ def _page(config: DictConfig, result: Result, commands: Mapping[str, str], folde
     chosen = recommend(front, result.photo)
     done = [trial for trial in result.trials if trial.scores]
     named = [trial for trial in done if trial.candidate.name]
+    ranges = _ranges(done)
     return template("search.html").render(
         title=f"Layer sets for {config.name}",
         config=config,
@@ -138,7 +139,7 @@ def _page(config: DictConfig, result: Result, commands: Mapping[str, str], folde
         recommended=[(PURPOSES[purpose], trial.number, commands[purpose]) for purpose, trial in chosen.items()],
         front=[trial.number for trial in front],
         named=[_against(front, trial) for trial in named],
-        trials={trial.number: _show(trial, result.checks, _ranges(done), folder) for trial in done},
+        trials={trial.number: _show(trial, result.checks, ranges, folder) for trial in done},
         failed=[(t.number, describe(t.candidate), t.failed) for t in result.trials if t.failed],
         importances=result.importances,
         plot=_plot(done, front, chosen, result.photo),
