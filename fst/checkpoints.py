@@ -154,13 +154,15 @@ def flat_settings(config: Mapping[str, Any], free: tuple[str, ...]) -> dict[str,
 
 
 def refuse_changes(
-    path: Path, before: Mapping[str, Any], now: Mapping[str, Any], instead: str, key: str = "ckpt_path="
+    path: Path, before: Mapping[str, Any], now: Mapping[str, Any], instead: str, prefix: str = "ckpt_path="
 ) -> None:
     """Refuse to resume a checkpoint with other settings than it was made with.
 
     Args:
+        path: of the checkpoint.
+        before, now: its settings and those of now, by dotted key, as of `flat_settings`.
         instead: for the message: how to continue with other settings.
-        key: for the message: what the path was given by.
+        prefix: for the message: stands before the path.
 
     Raises:
         UserError: they differ; names the keys and both values.
@@ -172,7 +174,7 @@ def refuse_changes(
     ]
     if changes:
         rest = f"; and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
-        raise UserError(f"{key}{path}: made with other settings: {'; '.join(changes[:_SHOWN])}{rest}; {instead}")
+        raise UserError(f"{prefix}{path}: made with other settings: {'; '.join(changes[:_SHOWN])}{rest}; {instead}")
 
 
 def _shown(settings: Mapping[str, Any], key: str) -> str:
