@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-from fst.files import write_atomically
+from fst.files import write_atomically, written_atomically
 from fst.hardware import fast_dtype, keep_large_blocks
 from fst.images import from_uint8, read_tensor
 from fst.networks.vgg import LossNetwork
@@ -278,7 +278,6 @@ def write(path: Path, student: LossNetwork, scores: dict[str, float], steps: int
         "credit": "distilled from VGG19, Simonyan & Zisserman 2015, Visual Geometry Group, Oxford, CC BY 4.0",
         "scores": {key: round(value, 4) for key, value in scores.items()},
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, save(state_of(student), {"fst": json.dumps(document)}))
 
 
@@ -286,7 +285,6 @@ def pruned(
     out: Path, teacher: LossNetwork, dataset: Dataset[Tensor], count: int
 ) -> tuple[LossNetwork, dict[str, Tensor]]:
     """The student before its first step, and its maps, from `count` pictures."""
-    out.parent.mkdir(parents=True, exist_ok=True)
     sample = torch.stack([dataset[position] for position in range(count)])
     start = out.with_suffix(".start.safetensors")
     write_atomically(start, save({key: value.contiguous() for key, value in prune(teacher, sample).items()}))
@@ -354,7 +352,9 @@ def distill(arguments: argparse.Namespace) -> None:
             bar.write(f"{step} {table}")
             write(arguments.out, student, scores, step)
             state = {"student": dict(student.named_parameters()), "maps": dict(maps.items()), "step": step}
-            torch.save(state | {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}, resume)
+            state |= {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
+            with written_atomically(resume) as temporary:
+                torch.save(state, temporary)
 
 
 def total_loss(student: LossNetwork, teacher: LossNetwork, maps: nn.ParameterDict, pictures: Tensor) -> Tensor:

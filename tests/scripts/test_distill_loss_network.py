@@ -61,6 +61,16 @@ def test_a_distillation_resumes_and_writes_a_loss_network(
         monkeypatch.setattr(sys, "argv", [*command, "--steps", steps])
         script.main()
     assert torch.load(out.with_suffix(".pt"), weights_only=True)["step"] == 2
+
+    def fail_half_way(state: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(sys, "argv", [*command, "--steps", "3"])
+    monkeypatch.setattr(torch, "save", fail_half_way)
+    with pytest.raises(OSError, match="no space left"):
+        script.main()
+    assert torch.load(out.with_suffix(".pt"), weights_only=True)["step"] == 2, "the state before is kept"
     network = LossNetwork("compact", ["relu4_4"], str(out))
     assert network(torch.rand(1, 3, 32, 32))["relu4_4"].shape == (1, 192, 4, 4)
     assert out.stat().st_size < 4e6
