@@ -186,6 +186,11 @@ def file_errors(path: Path) -> Iterator[None]:
 
 
 def parse_info(path: Path, metadata: Any) -> StyleInfo:
+    """What a safetensors file's metadata say of its network; `path` is for messages.
+
+    Raises:
+        StyleFileError: not a style, of a newer format, or something in its description is wrong or not known.
+    """
     if not isinstance(metadata, Mapping) or not isinstance(metadata.get(KEY), str):
         raise StyleFileError(f"{path}: a safetensors file, but not a style that fst train wrote")
     try:

@@ -63,6 +63,7 @@ class StyleTransferModule(pl.LightningModule):
             teacher.eval().to(self.device)
 
     def training_step(self, batch: Tensor, batch_index: int) -> dict[str, Tensor]:
+        """The terms of a batch of photos, uint8 `(B, H, W, 3)`; Lightning minimises `loss` among them."""
         terms = self._training_terms(from_uint8(batch), batch_index)
         # Logged only where it is written: Lightning would process it at each step.
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
@@ -108,6 +109,11 @@ class StyleTransferModule(pl.LightningModule):
         return {**terms, "temporal": term, "loss": terms["loss"] + weight * term}
 
     def validation_step(self, batch: Tensor, batch_index: int) -> dict[str, Tensor]:
+        """Log the terms of a batch of photos, uint8 `(B, H, W, 3)`.
+
+        Returns:
+            For callbacks: `content` and `stylized`, `(B, 3, H, W)` each, in [0, 1].
+        """
         content = from_uint8(batch)
         stylized = self.network.unclamped(content)  # not clamped: the range term would always be 0
         terms = self.loss(stylized, self.loss.content_targets(content))

@@ -139,6 +139,11 @@ def is_template(path: Path) -> bool:
 
 
 def frame_path(template: Path, number: int) -> Path:
+    """The file of a numbered picture.
+
+    >>> frame_path(Path("frames/%05d.png"), 7).name
+    '00007.png'
+    """
     return template.with_name(_NUMBER.sub(lambda match: f"{number:0{match[1] or 1}d}", template.name, count=1))
 
 

@@ -28,6 +28,9 @@ _MOST_WORKERS = 8
 class CropDataModule(pl.LightningDataModule):
     """Base class of the data modules: fixed validation crops, and batches divided between processes.
 
+    A subclass has `validation_images` and `train_dataloader`, which gives `(B, H, W, 3)` uint8 batches; `make_loader`,
+    `position` and `batches` are for the latter.
+
     Args:
         size: side of the square crops, in pixels.
         batch_size: pictures per step, over all devices.
@@ -64,6 +67,11 @@ class CropDataModule(pl.LightningDataModule):
         return {}
 
     def make_loader(self, dataset: Dataset[Tensor], **options: Any) -> DataLoader:
+        """Batches of a data set's `(size, size, 3)` uint8 crops, made in `workers` processes.
+
+        Args:
+            options: of PyTorch's `DataLoader`: what makes batches of the crops.
+        """
         process_ids = torch.zeros(self.workers, dtype=torch.int64).share_memory_()  # each worker writes its own
         atexit.register(_end_workers, process_ids)
         return DataLoader(
