@@ -41,12 +41,19 @@ class Check:
     expected: str  # in words, for a value of another type
 
 
+def _check_target(name: str) -> None:
+    if ":" in name:  # as in `fst stylize --network`; Hydra would not find it
+        raise UserError(f"it is written with dots only, as {name.replace(':', '.')}")
+    if not callable(pkgutil.resolve_name(name)):
+        raise UserError("neither a class nor a function")
+
+
 @dataclass
 class Open:
     """A node for a class of the user's choice. Its keys are the class's arguments, and those that a schema adds."""
 
     lenient: ClassVar[bool] = True  # allow any key if the class takes any keyword
-    _target_: Annotated[str, Check(pkgutil.resolve_name, "an importable class")]
+    _target_: Annotated[str, Check(_check_target, "an importable class")]
 
 
 class Key(NamedTuple):

@@ -94,6 +94,14 @@ def test_a_network_of_ones_own_is_checked_before_the_training(small: list[str], 
             "model=custom",
             "model._target_=nowhere.Net",
         ): "model._target_=nowhere.Net: it can be an importable class (ModuleNotFoundError: ",
+        (
+            "model=custom",
+            "model._target_=tests.example.network:Tint",
+        ): "model._target_=tests.example.network:Tint: it is written with dots only, as tests.example.network.Tint",
+        (
+            "model=custom",
+            "model._target_=tests.example.network",
+        ): "model._target_=tests.example.network: neither a class nor a function",
         (*OWN_NETWORK, "+model.depth=3"): "model.depth=3: no such key of tests.example.network.Tint",
     }.items():
         outcome = run(["train", *small, *folder(photos), *choices])
