@@ -89,7 +89,10 @@ def test_half_precision_files_load_as_float32(tmp_path: Path) -> None:
         ({"format_version": True}, "format_version"),
         ({"_target_": "os.system"}, "unknown entries: _target_"),
         ({"_target_": None}, "unknown entries: _target_"),
-        ({"architecture": "os.system"}, "its network is of the class os.system, which is not fst's; name it"),
+        (
+            {"architecture": "os.system"},
+            "its network is of the class os.system, which is not fst's: only fst stylize --network MODULE:system, ",
+        ),
         ({"architecture": GONE}, "missing required field `architecture`"),
         ({"name": 5}, r"Expected `str`, got `int` - at `\$.name`"),
         ({"name": ""}, "name='' has 0 bytes"),
