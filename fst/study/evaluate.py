@@ -108,6 +108,12 @@ def evaluate(
         "network": mean_terms(own, photos, stylized)["loss"],
         "photos": mean_terms(own, photos, photos)["loss"],
     }
+    # Photos and clips that cannot be measured are found before the slow method, which takes longest.
+    steady = steadiness(stylizer, photos) if with_steadiness else {}
+    warps = {
+        name: video_steadiness(stylizer, (frame.to(stylizer.device) for frame in frames))
+        for name, frames in (clips or {}).items()
+    }
     curve = slow_curve(own, photos, objective["network"], iterations)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
         seconds, peak = fresh.submit(measure_speed, style, device, photos[0].cpu()).result()
@@ -124,11 +130,8 @@ def evaluate(
         curve=curve,
         iteration=next((i for i, value in enumerate(curve) if value <= objective["network"]), None),
         judge=network.architecture,
-        steadiness=steadiness(stylizer, photos) if with_steadiness else {},
-        clips={
-            name: video_steadiness(stylizer, (frame.to(stylizer.device) for frame in frames))
-            for name, frames in (clips or {}).items()
-        },
+        steadiness=steady,
+        clips=warps,
     )
 
 

@@ -68,7 +68,8 @@ def _sliding_errors(stylize: Stylize, photo: Tensor) -> Iterator[float]:
     tops, lefts = (list(itertools.accumulate(steps)) for steps in (downs, rights))
     height, width = (side - (max(ps) - min(ps)) for side, ps in zip(photo.shape[-2:], (tops, lefts), strict=True))
     if min(height, width) < 4 * _MARGIN:
-        raise UserError(f"a {photo.shape[-1]}×{photo.shape[-2]} picture is too small to measure steadiness on")
+        size = f"{photo.shape[-1]}×{photo.shape[-2]}"
+        raise UserError(f"a {size} picture is too small to measure steadiness on; take a larger size")
     before: Tensor | None = None
     for top, left, down, right in zip(tops, lefts, downs, rights, strict=True):
         top, left = top - min(tops), left - min(lefts)

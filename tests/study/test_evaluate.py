@@ -115,3 +115,11 @@ def test_a_clip_that_cannot_be_measured_is_found_first(
     (tmp_path / "one" / "frame.png").write_bytes(painting.read_bytes())
     with pytest.raises(UserError, match="--video: one has less than two frames; name another clip"):
         measure(tmp_path / "one")
+
+
+def test_photos_that_are_too_small_for_steadiness_are_found_before_the_slow_method(
+    style: str, photos: Path, painting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fst.study.evaluate.slow_curve", lambda *_: pytest.fail("too late"))
+    with pytest.raises(UserError, match="too small to measure steadiness on; take a larger size"):
+        evaluate_all([style], photos, painting.parent, "random", tmp_path, size=32, with_steadiness=True)
