@@ -225,7 +225,7 @@ def evaluate_all(
     with_steadiness: bool = False,
     clips: Sequence[Path] = (),
 ) -> list[Evaluation]:
-    """Measure styles, and write `evaluation.json` and, with `iterations`, `evaluation.png` into `out`.
+    """Measure styles, and write `evaluation.json`, after each style, and with `iterations` `evaluation.png` into `out`.
 
     Args:
         photos: a folder; the first `count` are used.
@@ -267,7 +267,8 @@ def evaluate_all(
     for style, info in tqdm(infos.items(), unit="style", disable=len(infos) == 1):
         style_image = read_tensor(sources[style], info.style_size)
         results.append(evaluate(style, pictures, style_image, network, iterations, device, with_steadiness, frames))
-    write_atomically(out / "evaluation.json", json.dumps([asdict(result) for result in results], indent=1).encode())
+        document = json.dumps([asdict(result) for result in results], indent=1)
+        write_atomically(out / "evaluation.json", document.encode())  # kept if a later style fails or is stopped
     if iterations:
         plot(results, out / "evaluation.png")
     return results

@@ -9,7 +9,7 @@ from PIL import Image
 
 from fst.cli import main as fst
 from fst.commands.train import main as train
-from fst.errors import UserError
+from fst.errors import RunError, UserError
 from fst.images import read_tensor, to_tensor
 from fst.networks.vgg import LossNetwork
 from fst.perceptual import LossWeights, PerceptualLoss
@@ -22,6 +22,7 @@ from fst.study.evaluate import (
     similarity,
     slow_curve,
 )
+from fst.style_info import find_style
 from tests.conftest import TINY, make_picture
 
 
@@ -123,3 +124,18 @@ def test_photos_that_are_too_small_for_steadiness_are_found_before_the_slow_meth
     monkeypatch.setattr("fst.study.evaluate.slow_curve", lambda *_: pytest.fail("too late"))
     with pytest.raises(UserError, match="too small to measure steadiness on; take a larger size"):
         evaluate_all([style], photos, painting.parent, "random", tmp_path, size=32, with_steadiness=True)
+
+
+def test_the_figures_of_a_style_are_kept_if_the_next_one_fails(
+    style: str, photos: Path, painting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(one: str, *_: object) -> Evaluation:
+        if one != style:
+            raise RunError("not enough memory")
+        return Evaluation(style, {}, {}, 0.1, 0.5, 1.0, 0.1, 100.0, {}, [], None, "vgg19", {}, {})
+
+    monkeypatch.setattr("fst.study.evaluate.evaluate", measure)
+    with pytest.raises(RunError, match="not enough memory"):
+        evaluate_all([style, str(find_style(style))], photos, painting.parent, "random", tmp_path / "out", size=32)
+    (result,) = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert result["name"] == style
