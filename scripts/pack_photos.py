@@ -2,7 +2,8 @@
 
     python scripts/pack_photos.py PHOTOS data/packed [--side 384] [--per-shard 1000]
 
-Large photos are then decoded only once. Shards that exist are not written again; an unfinished one ends in .part.
+Large photos are then decoded only once. The same command continues a stopped one: shards that exist are not written
+again, and an unfinished one ends in .part. Other photos or sizes need another folder.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from fst.checkpoints import folder_fingerprint
 from fst.pictures import ImageError, find_images, flatten_alpha, read_image
 
 _QUALITY = 92
@@ -60,6 +62,11 @@ def main() -> None:
     if not paths:
         parser.error(f"{arguments.photos}: no pictures in it or below it")
     arguments.out.mkdir(parents=True, exist_ok=True)
+    pictures = folder_fingerprint(arguments.photos, paths)
+    made_of, note = f"{pictures}, side {arguments.side}, {arguments.per_shard} a shard", arguments.out / "photos.txt"
+    if note.exists() and (before := note.read_text()) != made_of:
+        parser.error(f"{arguments.out} has shards of {before}; these are {made_of}: name another folder")
+    note.write_text(made_of)
     count = math.ceil(len(paths) / arguments.per_shard)
     # Every count-th photo, so that a shard holds photos of many folders.
     jobs = [(arguments.out / f"photos-{i:06d}.tar", paths[i::count], arguments.side) for i in range(count)]
