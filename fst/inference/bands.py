@@ -6,8 +6,9 @@ in bands. Its statistics are summed up while it is written, and applied when the
 computed twice, and the result is that of the whole picture.
 """
 
+import copy
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from math import ceil, prod
 from typing import Any, NamedTuple
 
@@ -130,15 +131,28 @@ class _Rows:
         self.height, self.width, self.channels, self._dtype = height, width, channels, dtype
         self._memory = torch.empty(height, width, channels, dtype=dtype) if in_memory else None
         self._file = None if in_memory else tempfile.TemporaryFile()  # noqa: SIM115 (deleted with this object)
-        self._sum = self._sum_of_squares = torch.zeros(channels, dtype=torch.float64)
+        self._clear_statistics()
         self.pending: list[Callable[[Tensor], Tensor]] = []
+
+    def _clear_statistics(self) -> None:
+        self._sum = self._sum_of_squares = torch.zeros(self.channels, dtype=torch.float64)
+
+    def branch(self) -> "_Rows":
+        """The same rows, for layers that this object is to be read without."""
+        other = copy.copy(self)
+        other.pending = [*self.pending]
+        return other
+
+    def add(self, inner: "_Rows", bands: Iterable[tuple[int, int]], device: torch.device) -> None:
+        """Add the rows of another output, band by band."""
+        self._clear_statistics()
+        for top, bottom in bands:
+            self.write(top, self.read(top, bottom, device) + inner.read(top, bottom, device))
+        self.pending.clear()
 
     def write(self, top: int, rows: Tensor) -> None:
         """`(1, C, h, W)` at row `top`."""
-        moments = torch.var_mean(rows.float(), (0, 2, 3), correction=0)
-        variance, mean = (moment.cpu().double() for moment in moments)  # in this order: Apple's GPUs have no float64
-        self._sum = self._sum + mean * (rows.shape[2] * self.width)
-        self._sum_of_squares = self._sum_of_squares + (variance + mean.square()) * (rows.shape[2] * self.width)
+        self._measure(rows)
         pixels = rows[0].permute(1, 2, 0).to("cpu", self._dtype).contiguous()
         if self._memory is not None:
             self._memory[top : top + len(pixels)] = pixels
@@ -166,8 +180,18 @@ class _Rows:
             rows = apply(rows)
         return rows
 
-    def normalise(self, norm: InstanceNorm) -> None:
+    def _measure(self, rows: Tensor) -> None:
+        moments = torch.var_mean(rows.float(), (0, 2, 3), correction=0)
+        variance, mean = (moment.cpu().double() for moment in moments)  # in this order: Apple's GPUs have no float64
+        self._sum = self._sum + mean * (rows.shape[2] * self.width)
+        self._sum_of_squares = self._sum_of_squares + (variance + mean.square()) * (rows.shape[2] * self.width)
+
+    def normalise(self, norm: InstanceNorm, bands: Iterable[tuple[int, int]], device: torch.device) -> None:
         """Add instance normalisation, with the statistics of all rows, to the pending layers."""
+        if self.pending:  # the statistics are those of the rows before these layers
+            self._clear_statistics()
+            for top, bottom in bands:
+                self._measure(self.read(top, bottom, device))
         mean = self._sum / (self.height * self.width)
         variance = self._sum_of_squares / (self.height * self.width) - mean.square()
         mean, variance = mean.to(norm.weight), variance.to(norm.weight)
@@ -192,12 +216,13 @@ class _LayerRunner:
         if isinstance(layer, _LOCAL):
             return self._apply_local(layer, source, dtype)
         if isinstance(layer, Residual):
-            inner = source
+            inner = source.branch()
             for module in layer.body:
                 inner = self.apply(module, inner, dtype)
-            return self._add(source, inner)
+            source.add(inner, self._bands_of(source, 1), self._device)
+            return source
         if isinstance(layer, InstanceNorm):
-            source.normalise(layer)
+            source.normalise(layer, self._bands_of(source, 1), self._device)
         elif isinstance(layer, nn.ReLU):
             source.pending.append(F.relu)  # not in place: the rows may be read again
         elif isinstance(layer, nn.BatchNorm2d):
@@ -230,14 +255,6 @@ class _LayerRunner:
             result.write(top, band)
         assert result is not None
         return result
-
-    def _add(self, source: _Rows, inner: _Rows) -> _Rows:
-        """Write the sum of both to `source`."""
-        for top, bottom in self._bands_of(source, 1):
-            band = source.read(top, bottom, self._device) + inner.read(top, bottom, self._device)
-            source.write(top, band)
-        source.pending.clear()
-        return source
 
     def _bands_of(self, source: Any, step: int) -> list[tuple[int, int]]:
         """First and last row of each band; all but the last band have a multiple of `2 step` rows."""

@@ -5,13 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fst.errors import RunError
 from fst.hardware import fast_dtype
 from fst.images import from_uint8, to_uint8
 from fst.inference import bands
 from fst.inference.bands import memory_need, stylize_in_bands
+from fst.networks.layers import InstanceNorm, OutputConv, ReflectConv, Residual
 from fst.networks.transform import TransformNetwork, build_transform_network
 from fst.resources import resource_folder
 from fst.style_file import load_style
@@ -65,6 +66,26 @@ def test_every_network(architecture: str, arguments: dict[str, int | str]) -> No
     for memory in (SMALL // 4, LARGE):
         painted = stylize_in_bands(network, picture, torch.float32, memory)
         assert psnr(painted, stylize_whole(network, picture, torch.float32)) > 70
+
+
+@pytest.mark.parametrize("memory", [SMALL // 4, LARGE])
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [Residual(ReflectConv(4, 4, 3)), InstanceNorm(4)],
+        [Residual(InstanceNorm(4), nn.ReLU(), ReflectConv(4, 4, 3))],
+        [nn.ReLU(), Residual(InstanceNorm(4), nn.ReLU())],
+        [nn.ReLU(), InstanceNorm(4)],
+    ],
+    ids=["norm after a block", "norm at the start of a block", "no convolution in a block", "norm after a ReLU"],
+)
+def test_layers_in_any_order(layers: list[nn.Module], memory: int) -> None:
+    torch.manual_seed(0)
+    layers = [ReflectConv(3, 4, 3), *layers, OutputConv(4, 3, 9)]
+    network = TransformNetwork(nn.Sequential(*layers), multiple=2).eval()
+    picture = pixels(61, 90)
+    painted = stylize_in_bands(network, picture, torch.float32, memory)
+    assert psnr(painted, stylize_whole(network, picture, torch.float32)) > 70
 
 
 def test_sums_in_float64_are_not_asked_of_a_gpu() -> None:
