@@ -115,6 +115,10 @@ class Stylizer:
 
     @overload
     def __call__(self, image: Picture, mask: Image.Image | None = None) -> Picture: ...
+    @overload  # a string is a sequence of strings, too
+    def __call__(  # type: ignore[overload-overlap]
+        self, image: str | Path, mask: Image.Image | None = None
+    ) -> Image.Image: ...
     @overload
     def __call__(self, image: Sequence[Picture | str | Path], mask: Image.Image | None = None) -> list[Any]: ...
     def __call__(self, image: Any, mask: Image.Image | None = None) -> Any:
@@ -123,7 +127,7 @@ class Stylizer:
         Args:
             image: a PIL image of any mode, turned upright by its EXIF orientation; a uint8 `(H, W, 3)` array, or
                 `(B, H, W, 3)` for several of one size; a `(B, 3, H, W)` float tensor in [0, 1], always stylized in one
-                piece, whatever memory that takes; or a list of these and of paths, which are read meanwhile.
+                piece, whatever memory that takes; a path; or a list of these, whose files are read meanwhile.
             mask: white where the picture is to be stylized, black where not or transparent, grey for a
                 mixture; of any mode and size.
 
@@ -131,9 +135,12 @@ class Stylizer:
             The same kind, a PIL image for a path. One with transparency keeps it; a tensor stays on its device.
 
         Raises:
+            ImageError: a path that cannot be read.
             UserError: not one of these, values outside [0, 1], or fewer than 16 pixels a side (divided by `stroke`).
             RunError: too large for the memory.
         """
+        if isinstance(image, str | Path):
+            image = read_image(Path(image))
         if isinstance(image, Image.Image):
             return self._stylize_pil(image, mask)
         if isinstance(image, list | tuple):
@@ -154,7 +161,9 @@ class Stylizer:
                 raise UserError(f"a tensor's values go from 0 to 1, these from {least:.3g} to {most:.3g}")
             stylized = self._stylize_tensor(image.to(self.device, torch.float32), mask)
             return stylized.to(image.device, image.dtype, copy=True)  # autograd refuses tensors of inference mode
-        raise UserError(f"cannot stylize a {type(image).__name__}; give a PIL image, a uint8 array or a float tensor")
+        raise UserError(
+            f"cannot stylize a {type(image).__name__}; give a path, a PIL image, a uint8 array or a float tensor"
+        )
 
     def _stylize_several(self, pictures: Sequence[Any], mask: Image.Image | None) -> list[Any]:
         """One by one, `at_once` at a time: on two CPU cores faster than together in one call of the network."""

@@ -88,7 +88,7 @@ def test_tensors_of_any_float_type_keep_it(dtype: torch.dtype, stylizer: Stylize
     torch.testing.assert_close(stylized, stylizer(images.float()).to(dtype))
 
 
-def test_pictures_from_python_take_the_path_of_files(stylizer: Stylizer, tmp_path: Path) -> None:
+def test_pictures_and_paths_from_python_are_painted_as_files_are(stylizer: Stylizer, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned to be seen
     make_picture(40, 24).save(tmp_path / "phone.jpg", exif=exif)
@@ -101,7 +101,8 @@ def test_pictures_from_python_take_the_path_of_files(stylizer: Stylizer, tmp_pat
         with Image.open(path) as image:
             painted = stylizer(image)
         expected = stylizer(read_image(path))
-        assert (painted.mode, painted.size, painted.tobytes()) == (expected.mode, expected.size, expected.tobytes())
+        for result in (painted, stylizer(path), stylizer(str(path))):
+            assert (result.mode, result.size, result.tobytes()) == (expected.mode, expected.size, expected.tobytes())
     with Image.open(tmp_path / "phone.jpg") as image:
         assert stylizer(image).size == (24, 40)
     with Image.open(tmp_path / "palette.png") as image:
@@ -306,7 +307,9 @@ def test_bad_pictures_are_one_clear_line(stylizer: Stylizer) -> None:
         stylizer(np.zeros((20, 20, 3), dtype=np.float32))
     with pytest.raises(UserError, match="float"):
         stylizer(torch.zeros(3, 20, 20))
-    with pytest.raises(UserError, match="cannot stylize a str"):
+    with pytest.raises(UserError, match="cannot stylize a bytes"):
+        stylizer(b"photo.jpg")
+    with pytest.raises(UserError, match=r"photo\.jpg: no such file"):
         stylizer("photo.jpg")
 
 
