@@ -119,6 +119,9 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [*STEADY, *long(1332, 0.0005, 26, 1.6, 8, 256), *CLEAN],
         [*STEADY, *long(220, 0.0005, 26, 6, 2, 256), *CLEAN],
         Mean(13, 0.5),
+        [*STEADY, *long(1300, 0.0006, 32, 2.6, 2, 256), *CLEAN],
+        [*STEADY, *long(480, 0.0005, 31.5, 3.2, 2, 256), "seed=1", *CLEAN],
+        Mean(16, 0.7),
     ],
     "great_wave_claws": [
         ["init_from=bundled:great_wave", *SMALL_CROPS, *WAVE, "loss.weights.style=8", "loss.weights.grid=20000"],
