@@ -12,6 +12,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.loggers.logger import DummyExperiment
 
 from fst.errors import UserError, one_line
 
@@ -73,8 +74,11 @@ class Curves(Logger):
 
     @property
     def experiment(self) -> Any:
-        """What the logger writes with, for a callback of one's own: of TensorBoard's, a `SummaryWriter`."""
-        return self._logger.experiment  # type: ignore[attr-defined]
+        """What the logger writes with, for a callback of one's own: of TensorBoard's, a `SummaryWriter`. After an
+        error, an object whose methods do nothing."""
+        logger: Any = self._logger
+        self._try(lambda: logger.experiment)  # opens it; Lightning asks for it before the training
+        return DummyExperiment() if self._failed else logger.experiment
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         self._try(lambda: self._logger.log_metrics(metrics, step))

@@ -71,6 +71,15 @@ def test_a_callback_of_ones_own_reaches_what_the_logger_writes_with(tmp_path: Pa
     assert [event.value for event in EventAccumulator(str(events)).Reload().Scalars("mine")] == [3.0]
 
 
+def test_what_a_broken_logger_writes_with_does_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    config = OmegaConf.create({"mine": {"_target_": "pytorch_lightning.loggers.TensorBoardLogger", "save_dir": None}})
+    (logger,) = build_loggers(config, tmp_path / "file")  # a folder cannot be made there
+    logger.experiment.add_scalar("mine", 3.0, 1)
+    logger.close("failed")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_a_logger_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     config = OmegaConf.create({"mine": {"_target_": "pytorch_lightning.loggers.CSVLogger", "save_dir": 3, "depth": 1}})
     with pytest.raises(UserError, match=r"^logger\.mine: .*unexpected keyword argument 'depth'[^\n]*$"):
