@@ -64,9 +64,10 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     pictures = folder_fingerprint(arguments.photos, paths)
     made_of, note = f"{pictures}, side {arguments.side}, {arguments.per_shard} a shard", arguments.out / "photos.txt"
-    if note.exists() and (before := note.read_text()) != made_of:
+    if not note.exists():
+        note.write_text(made_of)
+    elif (before := note.read_text()) != made_of:
         parser.error(f"{arguments.out} has shards of {before}; these are {made_of}: name another folder")
-    note.write_text(made_of)
     count = math.ceil(len(paths) / arguments.per_shard)
     # Every count-th photo, so that a shard holds photos of many folders.
     jobs = [(arguments.out / f"photos-{i:06d}.tar", paths[i::count], arguments.side) for i in range(count)]
