@@ -151,8 +151,8 @@ def unknown_class(path: Path, info: StyleInfo) -> StyleFileError:
     """For a style whose network is of a user's class: nothing that a file names is imported."""
     name = info.architecture.rpartition(".")[2]
     return StyleFileError(
-        f"{path}: its network is of the class {info.architecture}, which is not fst's: only fst stylize --network "
-        f"MODULE:{name}, Stylizer(path, network={name}) and init_from can use it"
+        f"{path}: its network is of the class {info.architecture}, which is not fst's; only these can use it: "
+        f"Stylizer(path, network={name}), or fst stylize --network MODULE:{name}, or init_from"
     )
 
 

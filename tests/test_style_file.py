@@ -91,7 +91,7 @@ def test_half_precision_files_load_as_float32(tmp_path: Path) -> None:
         ({"_target_": None}, "unknown entries: _target_"),
         (
             {"architecture": "os.system"},
-            "its network is of the class os.system, which is not fst's: only fst stylize --network MODULE:system, ",
+            "its network is of the class os.system, which is not fst's; only these can use it: Stylizer",
         ),
         ({"architecture": GONE}, "missing required field `architecture`"),
         ({"name": 5}, r"Expected `str`, got `int` - at `\$.name`"),
