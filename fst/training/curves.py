@@ -75,8 +75,14 @@ class Curves(Logger):
     @property
     def experiment(self) -> Any:
         """What the logger writes with, for a callback of one's own: of TensorBoard's, a `SummaryWriter`. After an
-        error, an object whose methods do nothing."""
+        error, an object whose methods do nothing.
+
+        Raises:
+            AttributeError: a logger of one's own without it.
+        """
         logger: Any = self._logger
+        if "experiment" not in dir(logger):  # `hasattr` would open it
+            raise AttributeError(f"{type(logger).__name__} has no attribute 'experiment'")
         self._try(lambda: logger.experiment)  # opens it; Lightning asks for it before the training
         return DummyExperiment() if self._failed else logger.experiment
 

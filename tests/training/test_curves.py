@@ -71,6 +71,18 @@ def test_a_callback_of_ones_own_reaches_what_the_logger_writes_with(tmp_path: Pa
     assert [event.value for event in EventAccumulator(str(events)).Reload().Scalars("mine")] == [3.0]
 
 
+def test_a_logger_without_such_an_object_is_written_to_all_the_same() -> None:
+    class Plain:
+        def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+            seen.append((metrics, step))
+
+    seen: list[tuple] = []
+    curves = Curves(Plain())  # type: ignore[arg-type]
+    assert not hasattr(curves, "experiment"), "which Lightning asks before the training"
+    curves.log_metrics({"train/loss": 2.0}, 1)
+    assert seen == [({"train/loss": 2.0}, 1)]
+
+
 def test_what_a_broken_logger_writes_with_does_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     config = OmegaConf.create({"mine": {"_target_": "pytorch_lightning.loggers.TensorBoardLogger", "save_dir": None}})
