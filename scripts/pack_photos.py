@@ -17,6 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fst.checkpoints import folder_fingerprint
+from fst.files import write_atomically
 from fst.pictures import ImageError, find_images, flatten_alpha, read_image
 
 _QUALITY = 92
@@ -65,7 +66,7 @@ def main() -> None:
     pictures = folder_fingerprint(arguments.photos, paths)
     made_of, note = f"{pictures}, side {arguments.side}, {arguments.per_shard} a shard", arguments.out / "photos.txt"
     if not note.exists():
-        note.write_text(made_of)
+        write_atomically(note, made_of.encode())
     elif (before := note.read_text()) != made_of:
         parser.error(f"{arguments.out} has shards of {before}; these are {made_of}: name another folder")
     count = math.ceil(len(paths) / arguments.per_shard)

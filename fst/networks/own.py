@@ -23,7 +23,7 @@ class OwnNetwork(TransformNetwork):
 
     def unclamped(self, images: Tensor) -> Tensor:
         with torch.autocast(images.device.type, enabled=False):  # some operations refuse a mixture with bfloat16
-            stylized = self.layers(images.float().clone()).float()  # a copy: it may compute in place
+            stylized = self.layers(images.to(torch.float32, copy=True)).float()  # it may compute in place
         if stylized.shape != images.shape:
             name = type(self.layers[0]).__name__
             raise UserError(

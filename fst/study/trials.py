@@ -46,7 +46,7 @@ class Trials:
         seed: of the sampler.
 
     Attributes:
-        lock: held while a trial is given out; other processes of the same search wait for it.
+        lock: held while a trial is given out or the page is written; other processes of the search wait for it.
 
     Raises:
         UserError: the folder holds a search with other settings.
