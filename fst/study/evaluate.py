@@ -239,7 +239,8 @@ def evaluate_all(
 
     Raises:
         UserError: a style, photo, style image, clip or the weights cannot be read, two clips have one name, one has
-            a single frame, OpenCV is missing for clips, or the judge lacks a layer that a style was trained on.
+            a single frame or frames of several sizes, OpenCV is missing for clips, or the judge lacks a layer that a
+            style was trained on.
     """
     for name, value, least in (("size", size, LEAST_SIDE), ("count", count, 1), ("iterations", iterations, 0)):
         if value < least:
@@ -256,6 +257,8 @@ def evaluate_all(
     frames = {path.stem: list(read_clip(path, size)) for path in clips}
     if single := [name for name, clip in frames.items() if len(clip) < 2]:
         raise UserError(f"--video: {single[0]} has less than two frames; name another clip")
+    if mixed := [name for name, clip in frames.items() if len({frame.shape for frame in clip}) > 1]:
+        raise UserError(f"--video: the frames of {mixed[0]} are not all of one size; name another clip")
     layers = set(relu_layers(judge))
     for info in infos.values():
         layers.update(info.layers["content"], info.layers["style"])

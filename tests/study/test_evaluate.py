@@ -116,6 +116,9 @@ def test_a_clip_that_cannot_be_measured_is_found_first(
     (tmp_path / "one" / "frame.png").write_bytes(painting.read_bytes())
     with pytest.raises(UserError, match="--video: one has less than two frames; name another clip"):
         measure(tmp_path / "one")
+    Image.open(painting).resize((40, 90)).save(tmp_path / "one" / "narrow.png")
+    with pytest.raises(UserError, match="--video: the frames of one are not all of one size; name another clip"):
+        measure(tmp_path / "one")
 
 
 def test_photos_that_are_too_small_for_steadiness_are_found_before_the_slow_method(
