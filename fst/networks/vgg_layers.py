@@ -24,10 +24,6 @@ class Layer(NamedTuple):
     def kind(self) -> str:
         return self.name[:4]
 
-    @property
-    def block(self) -> int:
-        return int(self.name[4])
-
 
 def layer_table(architecture: str) -> tuple[Layer, ...]:
     """All layers from the picture on, in torchvision's order.
