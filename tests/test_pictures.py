@@ -112,6 +112,20 @@ def test_a_profile_does_not_cost_the_transparency(tmp_path: Path) -> None:
     assert image.getpixel((0, 0)) == pytest.approx((*RED[::-1], 77), abs=2)
 
 
+@pytest.mark.parametrize("mode", ["L", "LA"])
+def test_neither_does_that_of_a_grey_picture(tmp_path: Path, mode: str) -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    curve = int.from_bytes(srgb[srgb.index(b"rTRC") + 4 :][:4])
+    linear = b"para" + bytes(8) + (1 << 16).to_bytes(4)  # the power of 1
+    grey = (srgb[:16] + b"GRAY" + srgb[20:curve] + linear + srgb[curve + 16 :]).replace(b"rTRC", b"kTRC")
+    picture = Image.new(mode, (2, 1), 100 if mode == "L" else (100, 255))
+    picture.putpixel((0, 0), 7 if mode == "L" else (7, 0))
+    options = {"transparency": 7} if mode == "L" else {}
+    image = read_image(saved(tmp_path, picture, "grey.png", icc_profile=grey, **options))
+    assert [image.getpixel((x, 0))[3] for x in (0, 1)] == [0, 255]
+    assert image.getpixel((1, 0))[:3] == pytest.approx(3 * (168,), abs=1)
+
+
 def test_reduced_decoding_keeps_at_least_the_size_asked_for(tmp_path: Path) -> None:
     path = saved(tmp_path, make_picture(640, 480), "large.jpg")
     small = read_image(path, at_least=100)
