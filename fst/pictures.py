@@ -260,7 +260,7 @@ def scaled_size(width: int, height: int, longer: int | None) -> tuple[int, int]:
     """Width and height in the same proportions, the longer one being `longer`; `None` leaves them."""
     if longer is None:
         return width, height
-    factor = longer / max(width, height)
+    factor = longer / max(width, height, 1)  # a PIL image can be empty
     return max(1, round(width * factor)), max(1, round(height * factor))
 
 

@@ -285,6 +285,7 @@ def test_find_images_is_ordered_nested_and_skips_the_rest(tmp_path: Path) -> Non
 def test_resize_keeps_proportions() -> None:
     assert resize_longer_side(make_picture(200, 100), 50).size == (50, 25)
     assert resize_longer_side(make_picture(300, 1), 30).size == (30, 1)
+    assert resize_longer_side(Image.new("RGB", (0, 0)), 30).size == (1, 1)  # and is refused as too small
     image = make_picture(20, 10)
     assert resize_longer_side(image, None) is image
 
