@@ -225,13 +225,13 @@ def new_folder(root: str, name: str) -> str:
     """
     folder = begin = f"{name}/{datetime.now():%Y-%m-%d_%H-%M-%S}"
     number = 1
-    while True:
-        try:
-            Path(root, folder).mkdir(parents=True)
-        except FileExistsError:
+    try:
+        Path(root, name).mkdir(parents=True, exist_ok=True)
+        while True:
+            with suppress(FileExistsError):
+                Path(root, folder).mkdir()
+                return folder
             number += 1
             folder = f"{begin}_{number}"
-        except OSError as error:
-            raise RunError(f"{root}/{folder}: cannot be created: {error.strerror}") from error
-        else:
-            return folder
+    except OSError as error:
+        raise RunError(f"{root}/{folder}: cannot be created: {error.strerror}") from error

@@ -19,6 +19,7 @@ from fst.checkpoints import (
     fingerprint,
     folder_fingerprint,
     load_checkpoint,
+    new_folder,
     read_checkpoint,
     refuse_changes,
     save_checkpoint,
@@ -178,3 +179,14 @@ def test_a_folder_is_known_by_its_files_even_where_a_link_leads_nowhere(tmp_path
     assert broken.startswith("2 pictures (")
     (tmp_path / "nowhere.png").write_bytes(b"")
     assert folder_fingerprint(str(tmp_path), paths) != broken
+
+
+@pytest.mark.parametrize("link", ["outputs", "outputs/mine"])
+def test_a_link_to_a_disk_that_is_not_there_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, link: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(link).parent.mkdir(exist_ok=True)
+    Path(link).symlink_to(tmp_path / "disk")
+    with pytest.raises(RunError, match=r"outputs/mine/.*: cannot be created: File exists"):
+        new_folder("outputs", "mine")
