@@ -48,6 +48,8 @@ AGAIN = [*STEADY, "loss_network=vgg19"]  # at the full rate
 STARS = ["loss.weights.style=28", "loss.weights.coarse_style=10"]
 MORE = ["loss.weights.style=28", "loss.weights.temporal=7"]  # of both, against the content
 SMOOTHED = "style.image=smoothed:"  # without grain below so many grey levels, which a network imitates by dots
+CROPPED = "style.image=cropped:"  # without so many pixels at the right
+NO_STRIP = [f"{CROPPED}42", "seed=1"]  # without the bare strip of The Scream, which became a line along that border
 CLEAN = [f"{SMOOTHED}13", "loss.weights.grid=20000"]  # against the dots of great_wave
 STEADY_VGG16 = [*STEADY, "loss_network=vgg16", "loss.weights.temporal=5", "trainer.max_steps=120"]
 STEADY_SMALL = [*STEADY, "model=small", "loss.weights.grid=60000"]
@@ -203,6 +205,8 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [*STEADY, *long(1318, 0.0005, 28.2, 3.03, 8, 256)],
         [*STEADY, *long(220, 0.0005, 28.2, 8, 2, 256)],
         Mean(12, 0.5),
+        [*STEADY, *long(600, 0.0006, 28.2, 5, 2, 256), *NO_STRIP],
+        Mean(14, 0.3),
     ],
     "the_scream_small": [
         ["model=small", *LIGHT],
@@ -221,6 +225,8 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [*STEADY_SMALL, *long(2322, 0.0012, 20.5, 8, 8, 192), NO_CELLS],
         [*STEADY_SMALL, *long(1740, 0.00096, 21.1, 8.19, 8, 256), NO_CELLS],
         [*STEADY_SMALL, *long(1590, 0.0006, 26.3, 6.77, 8, 256), NO_CELLS],
+        [*STEADY_SMALL, *long(500, 0.0008, 26.3, 7, 4, 256), NO_CELLS, *NO_STRIP],
+        Mean(16, 0.3),
     ],
     "udnie_small": [
         [*STEADY_SMALL, *FROM_SMALL, "trainer.max_steps=1000"],
@@ -287,6 +293,7 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [*STEADY_REALTIME, *long(1239, 0.0012, 9, 8.39), FEW_CELLS, RANGE],
         Mean(7, 0.75),
         [*STEADY_REALTIME, *long(480, 0.0015, 12, 8, 4, 256), FEW_CELLS, RANGE],
+        [*STEADY_REALTIME, *long(1900, 0.0015, 12, 8, 4, 256), FEW_CELLS, RANGE],
     ],
     "starry_night_realtime": [
         [*BRIGHT, "teacher.style=starry_night", *FROM_REALTIME],
@@ -325,7 +332,7 @@ def main() -> None:
             if isinstance(step, Mean):
                 trained.append(mean(trained[-1], trained[step.step - 1], step.share, folder))
                 continue
-            own = [smoothed(painting, folder.parent, o) if o.startswith(SMOOTHED) else o for o in step]
+            own = [with_copy(painting, folder.parent, override) for override in step]
             start = [f"init_from={quote(trained[-1])}"] if trained else []
             trained.append(train([*common, *with_experiment(own), *arguments.overrides, *start], folder))
         save_style(target, *load_style(trained[-1]), torch.float16)
@@ -342,12 +349,22 @@ def mean(path: Path, other: Path, share: float, folder: Path) -> Path:
     return target
 
 
-def smoothed(painting: Path, folder: Path, override: str) -> str:
-    """The override for a smooth copy of the painting in `folder`, by a bilateral filter (Tomasi & Manduchi 1998)."""
-    levels = override.removeprefix(SMOOTHED)
-    pixels = np.array(resize_longer_side(read_image(painting).convert("RGB"), 512))
-    target = folder / f"smoothed_{levels}" / f"{painting.stem}.png"
-    write_image(Image.fromarray(cv2.bilateralFilter(pixels, d=7, sigmaColor=float(levels), sigmaSpace=3)), target)
+def with_copy(painting: Path, folder: Path, override: str) -> str:
+    """The override; if it asks for a changed painting, one that names a copy in `folder`.
+
+    It is smoothed by a bilateral filter (Tomasi & Manduchi 1998) or cropped.
+    """
+    if not override.startswith((SMOOTHED, CROPPED)):
+        return override
+    change, amount = override.removeprefix("style.image=").split(":")
+    image = read_image(painting).convert("RGB")
+    if override.startswith(CROPPED):
+        image = image.crop((0, 0, image.width - int(amount), image.height))
+    else:
+        pixels = np.array(resize_longer_side(image, 512))
+        image = Image.fromarray(cv2.bilateralFilter(pixels, d=7, sigmaColor=float(amount), sigmaSpace=3))
+    target = folder / f"{change}_{amount}" / f"{painting.stem}.png"
+    write_image(image, target)
     return f"style.image={quote(target)}"
 
 

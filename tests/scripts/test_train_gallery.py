@@ -70,9 +70,18 @@ def test_smoothing_takes_the_grain_and_keeps_the_edges(tmp_path: Path) -> None:
     pixels[:, 256:] = 200
     grain = np.random.default_rng(0).integers(-5, 6, pixels.shape)
     write_image(Image.fromarray((pixels + grain).astype(np.uint8)), tmp_path / "one.png")
-    override = train_gallery.smoothed(tmp_path / "one.png", tmp_path, f"{train_gallery.SMOOTHED}30")
+    override = train_gallery.with_copy(tmp_path / "one.png", tmp_path, f"{train_gallery.SMOOTHED}30")
     target = tmp_path / "smoothed_30" / "one.png"
     assert override == f"style.image={quote(target)}"
     smooth = np.array(read_image(target)).astype(int)
     assert np.abs(smooth - pixels).std() < 0.4 * grain.std()
     assert (smooth[:, 257] - smooth[:, 254]).min() > 130
+
+
+def test_a_cropped_painting_loses_its_right(tmp_path: Path) -> None:
+    write_image(make_picture(64, 48), tmp_path / "one.png")
+    override = train_gallery.with_copy(tmp_path / "one.png", tmp_path, f"{train_gallery.CROPPED}10")
+    target = tmp_path / "cropped_10" / "one.png"
+    assert override == f"style.image={quote(target)}"
+    assert np.array_equal(read_image(target), np.array(make_picture(64, 48))[:, :54])
+    assert train_gallery.with_copy(tmp_path / "one.png", tmp_path, "seed=1") == "seed=1"
