@@ -112,6 +112,13 @@ def test_help_says_what_it_is_and_shows_groups_and_every_key_with_its_comment(
             assert all(choice in page for choice in choices)
 
 
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: path.relative_to(CONF).as_posix())
+def test_a_comment_beside_a_key_ends_on_its_line_since_help_shows_that_line_alone(path: Path) -> None:
+    text = path.read_text()
+    assert not re.search(r"^ *\w+: .*# .*\n *# [a-z]", text, re.MULTILINE)  # it goes on in the next line
+    assert not re.search(r"^ *\w+: .*# .* (as|and|because|of|or|the|under|with)\n", text, re.MULTILINE)  # likewise
+
+
 def test_help_shows_what_is_chosen(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert fst([*command[:2], "model=small", "experiment=quickstart", "optimizer=johnson", "-h"]) == 0
     page = capsys.readouterr().out
