@@ -17,7 +17,7 @@ def add(commands: flags.Commands) -> None:
     evaluate.add_argument(
         "--style-images", type=expand_user, help="folder of the style images they were trained on, by name"
     )
-    evaluate.add_argument("--weights", default="imagenet", help="of the judge: imagenet (downloaded), or a file")
+    evaluate.add_argument("--weights", default="imagenet", help="of the judge: a file; default imagenet (downloaded)")
     evaluate.add_argument(
         "--judge",
         default="vgg19",
@@ -26,7 +26,9 @@ def add(commands: flags.Commands) -> None:
     )
     evaluate.add_argument("--size", type=flags.whole, default=256, help="longer side in pixels; default 256")
     evaluate.add_argument("--count", type=flags.whole, default=8, help="how many photos; default 8")
-    evaluate.add_argument("--iterations", type=flags.whole, default=500, help="limit for the slow method; default 500")
+    evaluate.add_argument(
+        "--iterations", type=flags.whole, default=500, help="limit for the slow method, 0 leaves it out; default 500"
+    )
     evaluate.add_argument("--steadiness", action="store_true", help="measure how steady the styles are, on the photos")
     evaluate.add_argument(
         "--video",
@@ -38,7 +40,11 @@ def add(commands: flags.Commands) -> None:
     )
     flags.add_device(evaluate)
     evaluate.add_argument(
-        "-o", "--output", type=expand_user, default=Path("outputs/evaluation"), help="folder for figures"
+        "-o",
+        "--output",
+        type=expand_user,
+        default=Path("outputs/evaluation"),
+        help="folder for figures; default outputs/evaluation",
     )
     evaluate.add_argument("--force", action="store_true", help="overwrite an earlier evaluation")
     evaluate.set_defaults(run=run)

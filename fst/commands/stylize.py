@@ -69,9 +69,13 @@ def add(commands: flags.Commands) -> None:
 def _add_video_flags(videos: argparse._ArgumentGroup) -> None:
     videos.add_argument("--codec", help="h264, hevc, vp9, av1 or any of FFmpeg's; default: h264, vp9 in .webm")
     videos.add_argument(
-        "--quality", type=flags.whole, help="0 (the best) to 51, for vp9 and av1 63; default: 20, 24 or 30"
+        "--quality",
+        type=flags.whole,
+        help="0 (the best) to 51, for vp9 and av1 to 63; default: 20 for h264, 24 for hevc, 30 for vp9 and av1",
     )
-    videos.add_argument("--preset", help="default: veryfast; ultrafast encodes faster, slow makes smaller files")
+    videos.add_argument(
+        "--preset", help="ultrafast encodes faster, slow makes smaller files; default: veryfast, for av1 10"
+    )
     videos.add_argument("--pixel-format", help="default: yuv420p; yuv444p where a side is odd")
     videos.add_argument(
         "--fps", type=flags.rate, help="of pictures that become a video: 24, 29.97, 30000/1001; default 25"
