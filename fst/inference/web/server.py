@@ -66,7 +66,8 @@ def serve_site(site: Mapping[str, bytes], is_local: bool) -> None:
     """
     if not is_local and not _is_online():
         host = urlsplit(CDN).hostname
-        print(f"the page needs {host}, which cannot be reached; or, once: {PACK}, and --runtime FILE", file=sys.stderr)
+        advice = f"to do without it: {PACK}, then fst web --runtime FILE"
+        print(f"the page needs {host}, which cannot be reached; {advice}", file=sys.stderr)
     with SiteServer(site, is_local) as server:
         print(f"{server.address} shows it; Ctrl-C ends it", flush=True)
         open_browser(server.address)
