@@ -40,6 +40,7 @@ def test_styles_are_used_without_the_training_stack(
     program = """
 import pkgutil
 import fst.inference
+import fst.style_import
 import fst.study.bench  # its measurements run in processes of their own
 from fst.cli import main
 for module in pkgutil.walk_packages(fst.inference.__path__, "fst.inference."):
@@ -48,6 +49,7 @@ for command in (
     ["stylize", "a.png", "-s", sys.argv[1], "-o", "b.png"],
     ["styles"],
     ["export", sys.argv[1], "--to", "onnx"],
+    ["export", sys.argv[1], "--to", "web"],
 ):
     assert main(command) == 0, command
 """
