@@ -9,9 +9,10 @@ import json
 import logging
 import multiprocessing
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from statistics import mean, median
 
@@ -19,12 +20,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fst.errors import UserError
+from fst.errors import UserError, errors_of
 from fst.files import check_writable, write_atomically
 from fst.hardware import peak_memory_mib, pick_device
 from fst.images import read_tensor
 from fst.inference.stylizer import Stylizer
 from fst.inference.video.types import require_opencv
+from fst.networks.transform import refuse_small
 from fst.networks.vgg import LossNetwork
 from fst.networks.vgg_layers import relu_layers
 from fst.perceptual import LossWeights, PerceptualLoss, total_variation
@@ -228,7 +230,7 @@ def evaluate_all(
     """Measure styles, and write `evaluation.json`, after each style, and with `iterations` `evaluation.png` into `out`.
 
     Args:
-        photos: a folder; the first `count` are used.
+        photos: a folder; the first `count` that can be stylized are used.
         style_images: a folder of the styles' images; `None` takes bundled ones.
         weights: of the judge, see `LossNetwork`.
         size: longer side of the photos in pixels.
@@ -253,7 +255,9 @@ def evaluate_all(
     check_writable(out / "evaluation.json")
     infos = {style: read_info(find_style(style)) for style in styles}
     sources = {style: find_trained_image(info, style_images) for style, info in infos.items()}
-    pictures = [read_tensor(path, size) for path in require_images(photos, "--photos ")[:count]]
+    pictures = list(islice(_readable(require_images(photos, "--photos "), size), count))
+    if not pictures:
+        raise UserError(f"--photos {photos}: none of its pictures can be stylized; name another folder")
     frames = {path.stem: list(read_clip(path, size)) for path in clips}
     if single := [name for name, clip in frames.items() if len(clip) < 2]:
         raise UserError(f"--video: {single[0]} has less than two frames; name another clip")
@@ -275,6 +279,19 @@ def evaluate_all(
     if iterations:
         plot(results, out / "evaluation.png")
     return results
+
+
+def _readable(paths: Sequence[Path], size: int) -> Iterator[Tensor]:
+    """The photos, without those that are damaged or too narrow; a warning names each that is left out."""
+    for path in paths:
+        try:
+            with errors_of(path):
+                photo = read_tensor(path, size)
+                refuse_small(*photo.shape[2:])
+        except UserError as error:
+            log.warning("left out: %s", error)
+        else:
+            yield photo
 
 
 def format_results(results: Sequence[Evaluation]) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from fst.cli import main as fst
 from fst.commands.train import main as train
@@ -98,6 +99,38 @@ def test_what_is_missing_is_one_line(
     (tmp_path / "tiny.png").write_bytes(painting.read_bytes())
     with pytest.raises(UserError, match="tiny: its file does not tell the layers and loss"):
         evaluate_all([str(style_file)], photos, tmp_path, "random", tmp_path, size=32)
+
+
+def test_a_damaged_or_narrow_photo_is_left_out_and_named(
+    style: str,
+    photos: Path,
+    painting: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    measured: list[list[Tensor]] = []
+
+    def measure(_: str, pictures: list[Tensor], *__: object) -> Evaluation:
+        measured.append(pictures)
+        return Evaluation(style, {}, {}, 0.1, 0.5, 1.0, 0.1, 100.0, {}, [], None, "vgg19", {}, {})
+
+    monkeypatch.setattr("fst.study.evaluate.evaluate", measure)
+    monkeypatch.setattr("fst.study.evaluate.LossNetwork", lambda *_: None)
+    folder = tmp_path / "some"
+    folder.mkdir()
+    (folder / "0.jpg").write_bytes((photos / "00.jpg").read_bytes()[:400])
+    make_picture(90, 10).save(folder / "1.png")
+    with pytest.raises(UserError, match=r"--photos .*some: none of its pictures can be stylized"):
+        evaluate_all([style], folder, painting.parent, "random", tmp_path, size=32)
+    caplog.clear()
+    for number in (2, 3, 4):
+        make_picture(40, 30, number).save(folder / f"{number}.png")
+    evaluate_all([style], folder, painting.parent, "random", tmp_path, size=32, count=2, iterations=0)
+    assert [picture.shape for picture in measured[0]] == [(1, 3, 24, 32)] * 2
+    damaged, narrow = caplog.messages
+    assert damaged.startswith(f"left out: {folder / '0.jpg'}: ")
+    assert narrow == f"left out: {folder / '1.png'}: a 32×4 picture is too small to stylize: at least 16×16"
 
 
 def test_a_clip_that_cannot_be_measured_is_found_first(
