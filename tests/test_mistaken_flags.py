@@ -52,6 +52,8 @@ STYLIZE = [
     ("stylize a.jpg -s night.safetensors -o text.txt/new.png", "text.txt/new.png: cannot be written: Not a directory"),
     ("stylize a.jpg -s night.safetensors -o text.txt/deep/new.png", "Not a directory"),
     ("stylize a.jpg -s night.safetensors -o /proc/new.png", "/proc/new.png: cannot be written"),
+    ("stylize a.jpg -s night.safetensors -o new/%05d", "-o new/%05d: pictures need a suffix, such as new/%05d.png"),
+    ("stylize a.jpg b.jpg -s night.safetensors -o new/%d.txt", "pictures need a suffix, such as new/%d.png"),
     ("stylize a.jpg -s night.safetensors --size 0", "size is 0"),
     ("stylize a.jpg -s night.safetensors --size -5", "size is -5"),
     ("stylize a.jpg -s night.safetensors --size abc", "--size: 'abc' is not a whole number"),

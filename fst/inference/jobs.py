@@ -220,15 +220,17 @@ def names_file(output: Path) -> bool:
     """Whether `output` is the name of a file; if not, it is a folder's.
 
     Raises:
-        UserError: it has the suffix of a file that fst does not write.
+        UserError: it has the suffix of a file that fst does not write, or numbers pictures without one.
     """
     if output == PIPE:
         return True
     with write_errors_of(output):
         if output.is_dir():
             return False
-    if output.suffix.lower() in PICTURE_SUFFIXES | VIDEO_SUFFIXES or is_template(output):
+    if output.suffix.lower() in PICTURE_SUFFIXES | VIDEO_SUFFIXES:
         return True
+    if is_template(output):
+        raise UserError(f"-o {output}: pictures need a suffix, such as {output.with_suffix('.png')}")
     if _FILE_SUFFIX.fullmatch(output.suffix):
         raise UserError(f"-o {output}: neither a picture nor a video (.png, .jpg, .mp4, …), nor a folder that is there")
     return False
