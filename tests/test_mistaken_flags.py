@@ -98,6 +98,7 @@ STYLIZE = [
     ("stylize webcam:0 -s udnie --fps 5 --codec h264", "webcam:0: one camera and -s STYLE, without --codec, --fps"),
     ("stylize webcam:0 -s udnie --quality 5 --format mkv", "without --quality, --format"),
     ("stylize webcam:0 -s udnie --suffix x --force", "without --suffix, --force"),
+    ("stylize webcam:0 -s udnie --max-megapixels 3", "without --max-megapixels"),
     ("stylize webcam:0 -s all", "one -s STYLE"),
     ("stylize webcam:0 -s nope", "no style 'nope'"),
 ]

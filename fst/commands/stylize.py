@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 WEBCAM = "webcam:"  # begins the name of an input that is a camera
+_MOST_MEGAPIXELS = 1000  # unless the user says otherwise
 
 
 def add(commands: flags.Commands) -> None:
@@ -95,8 +96,7 @@ def _add_machine_flags(machine: argparse._ArgumentGroup) -> None:
     machine.add_argument(
         "--max-megapixels",
         type=flags.above_zero,
-        default=1000,
-        help="the largest picture to read, in million pixels; default 1000",
+        help=f"the largest picture to read, in million pixels; default {_MOST_MEGAPIXELS}",
     )
 
 
@@ -113,7 +113,7 @@ def run(options: argparse.Namespace) -> int:
     styles, names = _styles_and_names(options)
     look = _options_of(Look, options)
     check_backend(options.backend)
-    allow_megapixels(options.max_megapixels)
+    allow_megapixels(options.max_megapixels or _MOST_MEGAPIXELS)
     mask = read_image(options.mask) if options.mask else None
     endings = [name + _ending(options, str(look)) for name in names]
     planned = None if camera else plan(options.inputs, options.output, endings, options.force, video_options)
@@ -148,8 +148,9 @@ def _options_of(kind: type[Value], options: argparse.Namespace) -> Value:
 
 def _check_camera(options: argparse.Namespace, video_flags: Sequence[str]) -> None:
     """Raises a `UserError` for what a camera, which writes no file, has no use for."""
-    others = ("blend", "mask", "output", "suffix", "force")
-    given = [*video_flags, *(f"--{name}" for name in others if getattr(options, name) not in (None, False))]
+    others = ("blend", "mask", "output", "suffix", "force", "max_megapixels")
+    found = [name for name in others if getattr(options, name) not in (None, False)]
+    given = [*video_flags, *(f"--{name.replace('_', '-')}" for name in found)]
     if given or len(options.inputs) > 1:
         without = f", without {', '.join(given)}" if given else ""
         raise UserError(f"{options.inputs[0]}: one camera and -s STYLE{without}")
