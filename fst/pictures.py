@@ -217,7 +217,7 @@ def _convert(image: Image.Image) -> Image.Image:
         values *= 255.0 if most < 1.5 else 1.0 if most <= 255 else 1 / 257  # resizing can overshoot [0, 1]
         np.nan_to_num(values.clip(0, 255, values), copy=False)  # what is no number, such as a gap in a map, is black
         return Image.fromarray(values.round(out=values).astype(np.uint8)).convert("RGB")
-    if image.mode in ("L", "LA") and image.has_transparency_data:  # profiles of grey values know no alpha
+    if image.mode in ("L", "LA", "La") and image.has_transparency_data:  # profiles of grey values know no alpha
         grey, cover = image.convert("LA").split()
         grey.info = {key: value for key, value in image.info.items() if key == "icc_profile"}
         opaque = _convert(grey)

@@ -81,6 +81,11 @@ def test_palette_and_transparency(tmp_path: Path) -> None:
     assert two.getpixel((0, 0)) == (40, 40, 40, 128)
 
 
+def test_grey_that_is_premultiplied_by_its_alpha_is_read() -> None:
+    converted = to_srgb(Image.new("LA", (8, 8), (40, 128)).convert("La"))
+    assert converted.getpixel((0, 0)) == pytest.approx((40, 40, 40, 128), abs=1)
+
+
 def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     picture = Image.new("RGB", (32, 16), BLUE)
     picture.paste(RED, (0, 0, 16, 16))
