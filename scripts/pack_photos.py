@@ -59,6 +59,8 @@ def main() -> None:
     )
     parser.add_argument("--per-shard", type=int, default=1000, help="pictures a shard; default 1000")
     arguments = parser.parse_args()
+    if min(arguments.side, arguments.per_shard) < 1:
+        parser.error("--side and --per-shard are at least 1")
     paths = find_images(arguments.photos)
     if not paths:
         parser.error(f"{arguments.photos}: no pictures in it or below it")

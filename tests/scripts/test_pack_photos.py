@@ -32,3 +32,15 @@ def test_shards_of_other_photos_or_sizes_are_not_taken_for_these(
         pack()
     assert ", side 384, 2 a shard: name another folder" in capsys.readouterr().err
     assert sorted(packed.glob("*.tar")) == shards
+
+
+@pytest.mark.parametrize("option", ["--side", "--per-shard"])
+def test_a_side_or_a_shard_of_nothing_is_refused(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_picture(48, 32).save(tmp_path / "photo.jpg")
+    monkeypatch.setattr(sys, "argv", ["pack_photos", str(tmp_path), str(tmp_path / "packed"), option, "0"])
+    with pytest.raises(SystemExit):
+        pack_photos.main()
+    assert "error: --side and --per-shard are at least 1" in capsys.readouterr().err
+    assert not (tmp_path / "packed").exists()
