@@ -60,9 +60,9 @@ def psnr(images: Tensor, reference: Tensor) -> float:
     return float(-10 * (images - reference).square().mean().log10())  # torchmetrics has it, but takes 8 s to import
 
 
-def contact_sheet(rows: Iterable[Iterable[Tensor]], gap: int = 8) -> Image.Image:
+def contact_sheet(rows: Iterable[Iterable[Tensor]]) -> Image.Image:
     """Pictures `(1, 3, H, W)` in rows on white, each scaled to the height of the first of its row."""
-    strips = []
+    gap, strips = 8, []
     for row in rows:
         pictures = [to_pil(picture) for picture in row]
         height = pictures[0].height

@@ -29,8 +29,8 @@ def test_keep_colors_takes_luminance_only() -> None:
 
 def test_a_sheet_holds_its_pictures() -> None:
     black, grey = torch.zeros(1, 3, 10, 20), torch.full((1, 3, 20, 20), 0.5)
-    sheet = to_tensor(contact_sheet([[black, black], [grey]], gap=2))
-    assert sheet.shape == (1, 3, 32, 42)
+    sheet = to_tensor(contact_sheet([[black, black], [grey]]))
+    assert sheet.shape == (1, 3, 38, 48)
     assert sheet[0, 0, 5, 5] == 0
-    assert sheet[0, 0, 5, 20] == 1
-    assert sheet[0, 0, 20, 5] == pytest.approx(0.5, abs=0.01)
+    assert sheet[0, 0, 5, 20] == sheet[0, 0, 5, 27] == 1
+    assert sheet[0, 0, 30, 5] == pytest.approx(0.5, abs=0.01)
