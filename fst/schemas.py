@@ -320,9 +320,9 @@ class Optimize:
         image = resize_longer_side(read_image(source), config.size)
         if min(image.size) >> (config.levels - 1) < LEAST_SIDE:
             begins = " × ".join(str(side >> (config.levels - 1)) for side in image.size)
+            advice = "fewer levels or a larger size" if config.levels > 1 else "a larger size"
             raise UserError(
-                f"levels={config.levels} begins with {begins} pixels, fewer than {LEAST_SIDE} a side; "
-                "take fewer levels or a larger size"
+                f"levels={config.levels} begins with {begins} pixels, fewer than {LEAST_SIDE} a side; take {advice}"
             )
 
 

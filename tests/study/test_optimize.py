@@ -23,6 +23,7 @@ from fst.resources import resource_folder
 from fst.signals import Interrupted
 from fst.study import optimize as module
 from fst.study.gatys import Optimization, start_picture
+from tests.conftest import make_picture
 
 
 @pytest.fixture
@@ -198,11 +199,13 @@ def test_any_picture_can_be_the_start(small: list[str], painting: Path) -> None:
         ),
         ("init=nowhere.png", "nowhere.png: no such file"),
         ("levels=3", "levels=3 begins with .* pixels, fewer than 16 a side; take fewer levels or a larger size"),
+        ("content=narrow.png", r"levels=1 begins with .* pixels, fewer than 16 a side; take a larger size$"),
         ("ckpt_path=last", "no run of 'transfer' below outputs has a checkpoint"),
         ("+layers.style.relu9_9=1", "vgg19 has no layer relu9_9"),
     ],
 )
 def test_a_mistake_is_one_line(override: str, line: str, small: list[str]) -> None:
+    make_picture(90, 10).save("narrow.png")
     with pytest.raises(UserError, match=line):
         main([*small, override])
 
