@@ -151,9 +151,12 @@ def search(config: DictConfig, folder: Path) -> str:
     """
     keep_large_blocks()
     first = named_candidates(config)
-    if left_out := [name for name in config.first if name not in {candidate.name for candidate in first}]:
-        log.info("%s has not all layers of %s", config.loss_network.architecture, ", ".join(left_out))
     space = usable(config.space, config.loss_network.architecture)
+    left_out = [name for name in config.first if name not in {candidate.name for candidate in first}]
+    left_out += [layer for key in ("content", "style") for layer in config.space[key] if layer not in space[key]]
+    if left_out:
+        names = ", ".join(dict.fromkeys(left_out))
+        log.info("left out, with layers that %s lacks: %s", config.loss_network.architecture, names)
     trials = Trials(folder, _settings(config), space, first, config.sampler, config.seed)
     workbench = Workbench(config, first)
     write_image(side_by_side(workbench.photos), photos_file(folder))

@@ -104,6 +104,13 @@ def test_a_search_goes_on_with_other_named_sets(small: list[str]) -> None:
     assert [trial["candidate"]["name"] for trial in numbers()["trials"]] == ["johnson", "", "shallow"]
 
 
+def test_sets_and_layers_that_the_network_lacks_are_named_once(
+    small: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([*small, "first=[johnson,novak_all]", "space.style=[relu1_2,relu5_4]", "trials=1"])
+    assert capsys.readouterr().out.count("left out, with layers that compact lacks: novak_all, relu5_4\n") == 1
+
+
 def test_the_command_to_train_with_a_set_takes_any_file_name(small: list[str], painting: Path) -> None:
     shutil.copy(painting, "Gemälde, 2.png")
     main([*small, "style.image='Gemälde, 2.png'", "trials=2", "name=Meer"])
