@@ -139,6 +139,8 @@ class Stylizer:
             UserError: not one of these, values outside [0, 1], or fewer than 16 pixels a side (divided by `stroke`).
             RunError: too large for the memory.
         """
+        if mask is not None and not isinstance(mask, Image.Image):
+            raise UserError(f"a mask must be a PIL image, this is a {type(mask).__name__}; Image.open(PATH) opens one")
         if isinstance(image, str | Path):
             image = read_image(Path(image))
         if isinstance(image, Image.Image):

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -248,6 +249,12 @@ def test_masks_of_any_kind_are_read_like_photos(stylizer: Stylizer, kind: str) -
     picture = make_picture(64, 48)
     expected, seen = (np.asarray(stylizer(picture, mask=m)).astype(int) for m in (plain, mask))
     assert abs(seen - expected).max() <= 1
+
+
+@pytest.mark.parametrize("mask", ["mask.png", np.zeros((48, 64), np.uint8)])
+def test_a_mask_that_is_no_pil_image_is_refused(stylizer: Stylizer, mask: Any) -> None:
+    with pytest.raises(UserError, match=r"a mask must be a PIL image, this is a \w+; Image.open\(PATH\) opens one"):
+        stylizer(make_picture(64, 48), mask)
 
 
 def test_only_what_the_mask_shows_is_stylized(stylizer: Stylizer) -> None:
