@@ -50,6 +50,9 @@ def stylize_in_bands(
     if isinstance(network, OwnNetwork):
         size = f"{picture.shape[2]}×{picture.shape[1]}"
         raise RunError(f"not enough memory for {size} pixels in one piece, as your own network needs them; try --size")
+    for layer in (network.layers[0], network.layers[-1]):
+        if not isinstance(layer, _LOCAL):
+            raise TypeError(f"{type(layer).__name__} as the first or last layer is not known to work in bands of rows")
     left, _, above, _ = network.margins(*picture.shape[1:3])
     layers = sum(isinstance(module, _LOCAL) for module in network.modules())
     with torch.inference_mode(), tqdm(total=layers, unit="layer", leave=False, disable=None) as progress:

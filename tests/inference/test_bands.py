@@ -88,6 +88,20 @@ def test_layers_in_any_order(layers: list[nn.Module], memory: int) -> None:
     assert psnr(painted, stylize_whole(network, picture, torch.float32)) > 70
 
 
+@pytest.mark.parametrize(
+    ("layers", "named"),
+    [
+        ([ReflectConv(3, 3, 3), nn.Sigmoid()], "Sigmoid"),
+        ([Residual(ReflectConv(3, 3, 3)), OutputConv(3, 3, 9)], "Residual"),
+        ([nn.ReLU(), OutputConv(3, 3, 9)], "ReLU"),
+    ],
+)
+def test_layers_that_begin_or_end_no_bands_are_named(layers: list[nn.Module], named: str) -> None:
+    network = TransformNetwork(nn.Sequential(*layers), multiple=2).eval()
+    with pytest.raises(TypeError, match=f"{named} as the first or last layer is not known to work in bands"):
+        stylize_in_bands(network, pixels(61, 90), torch.float32, LARGE)
+
+
 def test_sums_in_float64_are_not_asked_of_a_gpu() -> None:
     class OnApple(Tensor):
         @classmethod
