@@ -120,12 +120,14 @@ def check_writable(path: Path, force: bool = True) -> None:
     """Check before the work that a file can be written afterwards; leaves nothing behind.
 
     Raises:
-        UserError: `path` is a folder, its name is too long, its folder cannot be created or written, or it exists and
-            `force` is not given.
+        UserError: `path` is a folder, a pipe or a device, its name is too long, its folder cannot be created or
+            written, or it exists and `force` is not given.
     """
     try:
         if path.is_dir():
             raise UserError(f"{path} is a folder; name a file")
+        if refusal_to_read(path):  # it would be replaced by a file
+            raise UserError(f"{path} is a pipe or a device; name a file")
         if not force and path.exists():
             raise UserError(f"{path} exists; --force overwrites it")
         folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))

@@ -38,11 +38,15 @@ def test_a_tilde_stands_for_a_home_or_for_itself(monkeypatch: pytest.MonkeyPatch
 def test_what_cannot_be_written_is_known_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(os.devnull)
     monkeypatch.chdir(tmp_path)
     for name in ("file", "new", "folder/new", "not/yet/there"):
         check_writable(Path(name))
     for name, reason in {
         "folder": "is a folder",
+        "pipe": "pipe is a pipe or a device; name a file",
+        "link": "link is a pipe or a device; name a file",
         "file/new": "Not a directory",
         "file/new/newer": "Not a directory",
         "n" * 300: "name too long",
@@ -50,7 +54,7 @@ def test_what_cannot_be_written_is_known_before(tmp_path: Path, monkeypatch: pyt
     }.items():
         with pytest.raises(UserError, match=reason):
             check_writable(Path(name))
-    assert sorted(os.listdir()) == ["file", "folder"]  # noqa: PTH208
+    assert sorted(os.listdir()) == ["file", "folder", "link", "pipe"]  # noqa: PTH208
 
 
 def full_disk(*_: object) -> None:
