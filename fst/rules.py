@@ -36,6 +36,9 @@ def check_loss(config: DictConfig, task: str) -> None:
         if term in terms and not any(layers[term].values()):
             raise UserError(f"layers.{term}={show(layers[term])}: it can be names of layers, at least one with weight")
     coarse = ["coarse_style"] if "style" in terms else []
+    for name, own_term in config.loss.terms.items():
+        if isinstance(pkgutil.resolve_name(own_term._target_), type):
+            raise UserError(f"loss.terms.{name}._target_={own_term._target_}: a class; a loss term is a function")
     own = [term.weight for term in config.loss.terms.values()]
     if not any([*(config.loss.weights[term] for term in [*terms, *coarse]), *own]):
         raise UserError(f"loss.weights: {' and '.join(terms)} cannot be 0, or nothing is learned")

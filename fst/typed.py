@@ -53,7 +53,7 @@ class Open:
     """A node for a class of the user's choice. Its keys are the class's arguments, and those that a schema adds."""
 
     lenient: ClassVar[bool] = True  # allow any key if the class takes any keyword
-    _target_: Annotated[str, Check(_check_target, "an importable class")]
+    _target_: Annotated[str, Check(_check_target, "a class or function as MODULE.NAME; PYTHONPATH=. adds this folder")]
 
 
 class Key(NamedTuple):

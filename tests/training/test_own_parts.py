@@ -88,12 +88,13 @@ def test_a_network_of_ones_own_starts_from_a_trained_one(small: list[str], photo
 
 
 def test_a_network_of_ones_own_is_checked_before_the_training(small: list[str], photos: Path) -> None:
+    can_be = "it can be a class or function as MODULE.NAME; PYTHONPATH=. adds this folder"
     for choices, named in {
-        ("model=custom",): "model._target_=null: it can be an importable class",
+        ("model=custom",): f"model._target_=null: {can_be}",
         (
             "model=custom",
             "model._target_=nowhere.Net",
-        ): "model._target_=nowhere.Net: it can be an importable class (ModuleNotFoundError: ",
+        ): f"model._target_=nowhere.Net: {can_be} (ModuleNotFoundError: ",
         (
             "model=custom",
             "model._target_=tests.example.network:Tint",
@@ -168,6 +169,9 @@ def test_a_loss_term_of_ones_own(small: list[str], photos: Path) -> None:
     for choices, named in {
         ("+loss.terms.edges.weight=1", "+loss.terms.edges.depth=3"): "loss.terms.edges.depth=3: no such key of tests",
         (): "loss.terms.edges.weight is missing",
+        ("+loss.terms.edges.weight=1", "+loss.terms.mse={_target_: torch.nn.MSELoss, weight: 1}"): (
+            "loss.terms.mse._target_=torch.nn.MSELoss: a class; a loss term is a function"
+        ),
         ("+loss.terms.edges.weight=-1",): "loss.terms.edges.weight=-1: it can be",
         ("+loss.terms.edges.weight=1", "+loss.terms.tv={_target_: tests.example.terms.edges, weight: 1}"): (
             "loss.terms: tv is the name of a term of fst; take another"
