@@ -47,6 +47,7 @@ STYLIZE = [
     ("stylize empty -s night.safetensors", "empty: no pictures in it"),
     ("stylize broken.jpg -s night.safetensors", "broken.jpg: not a picture"),
     ("stylize text.txt -s night.safetensors", "text.txt"),
+    ("stylize text.txt -s night.safetensors -o new.png", "text.txt is taken for a video, being no picture that fst"),
     ("stylize a.jpg b.jpg -s night.safetensors -o one.png", "-o one.png is one file for 2 inputs"),
     ("stylize a.jpg -s night.safetensors -o b.jpg", "b.jpg exists; --force overwrites it"),
     ("stylize a.jpg -s night.safetensors -o text.txt/new.png", "text.txt/new.png: cannot be written: Not a directory"),

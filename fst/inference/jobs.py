@@ -152,7 +152,9 @@ def _check_targets(job: Job, taken: set[Path], force: bool) -> None:
             raise UserError(f"{job.source}: {target} is already another input's output; use separate folders")
         if job.is_video and target.suffix.lower() in WRITABLE_PICTURE_SUFFIXES and not job.is_template:
             numbered = target.with_stem(f"{target.stem}-%05d")
-            raise UserError(f"{job.source} is a video, {target} one picture; -o {numbered} writes each frame")
+            known = job.source.suffix.lower() in VIDEO_SUFFIXES | {".gif"}
+            what = "a video" if known else "taken for a video, being no picture that fst reads"
+            raise UserError(f"{job.source} is {what}, {target} one picture; -o {numbered} writes each frame")
         if not job.is_video and (job.is_template or target.suffix.lower() in VIDEO_SUFFIXES):
             raise UserError(f"{job.source}: one picture, and {target} is for a video; name a picture (.png, .jpg, …)")
         check_writable(target)
