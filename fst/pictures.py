@@ -5,7 +5,7 @@ import io
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -105,6 +105,15 @@ def read_image(
     """
     with _opened(path, at_least, file, check_size) as image:
         return to_srgb(image)
+
+
+def read_all(paths: Iterable[Path], at_least: int | None = None) -> Iterator[Image.Image]:
+    """The pictures that can be read, over white; a warning names each of the others."""
+    for path in paths:
+        try:
+            yield flatten_alpha(read_image(path, at_least))
+        except ImageError as error:
+            log.warning("left out: %s", error)
 
 
 def read_photo(

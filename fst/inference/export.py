@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from PIL import ImageOps
 
-from fst.errors import RunError
+from fst.errors import RunError, UserError
 from fst.files import write_errors_of, written_atomically
 from fst.images import psnr, read_tensor, resize, to_tensor
 from fst.inference.backends import RunNetwork, import_openvino, load_onnx, load_openvino, to_onnx
 from fst.inference.export_check import EXPORT_SUFFIXES, check_export
 from fst.networks.transform import TransformNetwork
-from fst.pictures import flatten_alpha, read_image, require_images
+from fst.pictures import read_all, require_images
 from fst.resources import find_style_image
 from fst.style_file import load_style
 
@@ -99,8 +99,9 @@ def _quantize(ir: Any, photos: Sequence[Path]) -> Any:
     import nncf
 
     chosen = photos[:: max(1, len(photos) // _CALIBRATION)][:_CALIBRATION]
-    squares = (ImageOps.fit(flatten_alpha(read_image(path)), (_CALIBRATION_SIDE, _CALIBRATION_SIDE)) for path in chosen)
-    pictures = [to_tensor(square).contiguous().numpy() for square in squares]
+    squares = (ImageOps.fit(photo, (_CALIBRATION_SIDE, _CALIBRATION_SIDE)) for photo in read_all(chosen))
+    if not (pictures := [to_tensor(square).contiguous().numpy() for square in squares]):
+        raise UserError("--photos: none of the pictures can be read; name another folder")
     convolutions = [op.get_friendly_name() for op in ir.get_ordered_ops() if op.get_type_name() == "Convolution"]
     # The first and last convolutions read and write pixels. Instance norms (MVN) in int8 cost 10 dB and save no time.
     precise = nncf.IgnoredScope(names=[convolutions[0], convolutions[-1]], types=["MVN"], validate=False)

@@ -9,6 +9,7 @@ import fst
 from fst.cli import main
 from fst.inference import export
 from fst.style_file import load_style
+from tests.conftest import make_picture
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -95,7 +96,15 @@ def test_int8(folder: Path, style_file: Path, photos: Path, capsys: pytest.Captu
     assert 30 < min(printed_psnr(capsys.readouterr().out)) < 80
     kinds = [op.get_type_name() for op in openvino.Core().read_model("small.xml").get_ops()]
     assert "FakeQuantize" in kinds
+    (folder / "some").mkdir()
+    (folder / "some/a.jpg").write_bytes(b"no picture")
+    capsys.readouterr()
+    assert main([*command, "--photos", "some", "--force"]) == 2
+    assert capsys.readouterr().err == "fst: --photos: none of the pictures can be read; name another folder\n"
+    make_picture(90, 70).save("some/b.png")
+    assert main([*command, "--photos", "some", "--force"]) == 0
     (folder / "empty").mkdir()
+    capsys.readouterr()
     assert main([*command, "--photos", "empty", "--force"]) == 2
     assert capsys.readouterr().err == "fst: --photos empty: no pictures in it or below it\n"
 

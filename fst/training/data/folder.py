@@ -1,7 +1,7 @@
 """Training photos from a folder of pictures, in an endless order that can be resumed at any step."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from fst.checkpoints import folder_fingerprint
 from fst.errors import UserError
-from fst.pictures import ImageError, flatten_alpha, read_image, require_images
+from fst.pictures import ImageError, flatten_alpha, read_all, read_image, require_images
 from fst.training.data.crops import CropDataModule, random_crop
 
 log = logging.getLogger(__name__)
@@ -123,12 +123,3 @@ def _first_readable(paths: list[Path], size: int) -> Path:
             read_image(path, at_least=size)
             return path
     return paths[0]
-
-
-def read_all(paths: Iterable[Path], size: int) -> Iterator[Image]:
-    """The pictures that can be read; a warning for each of the others."""
-    for path in paths:
-        try:
-            yield flatten_alpha(read_image(path, at_least=size))
-        except ImageError as error:
-            log.warning("left out of validation: %s", error)

@@ -14,9 +14,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from fst.errors import UserError
-from fst.pictures import PICTURE_SUFFIXES, ImageError, flatten_alpha, read_image, require_images
+from fst.pictures import PICTURE_SUFFIXES, ImageError, flatten_alpha, read_all, read_image, require_images
 from fst.training.data.crops import CropDataModule, random_crop
-from fst.training.data.folder import read_all
 
 log = logging.getLogger(__name__)
 

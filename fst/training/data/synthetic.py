@@ -16,9 +16,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from fst.pictures import require_images
+from fst.pictures import read_all, require_images
 from fst.training.data.crops import CropDataModule
-from fst.training.data.folder import read_all
 
 _LEAVES = (25, 300)  # leaves per picture; the logarithm of the number is uniform
 _RADII = (0.012, 0.55)  # as shares of the picture's side; their density falls with the cube (Lee et al. 2001)
