@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fst.checkpoints import fingerprint, flat_settings, folder_fingerprint
-from fst.errors import RunError, find_cause
+from fst.errors import RunError, UserError, find_cause
 from fst.files import write_atomically
 from fst.hardware import fast_dtype, keep_large_blocks, pick_device
 from fst.images import from_uint8, read_tensor, to_pil
@@ -25,7 +25,7 @@ from fst.networks.vgg import LossNetwork
 from fst.networks.vgg_layers import relu_layers
 from fst.overrides import device_overrides, overrides_of, search_path
 from fst.perceptual import LossWeights, PerceptualLoss
-from fst.pictures import flatten_alpha, read_image, write_image
+from fst.pictures import read_all, write_image
 from fst.resources import find_style_image
 from fst.signals import StopRequest
 from fst.study import fast
@@ -58,7 +58,9 @@ class Workbench:
         self._network.use_dtype(fast_dtype(self.device))
         judge = LossNetwork(layers=relu_layers(config.judge.architecture), **config.judge).to(self.device)
         self.criteria = Criteria(judge, [self._style_image(scale) for scale in SCORED_SCALES])
-        squares = [centre_crop(flatten_alpha(read_image(path)), config.size) for path in photo_files(config)]
+        squares = [centre_crop(photo, config.size) for photo in read_all(photo_files(config))]
+        if len(squares) < 2:
+            raise UserError(f"photos={config.photos}: too few of its pictures can be read; name another folder")
         photos = from_uint8(torch.stack(squares)).to(self.device)
         self.photos, self.others = photos[::2], photos[1::2]  # for the trials, and to check the result on
         self.photo = self.criteria.score(self.photos, self.photos)  # the scores of photos as they are

@@ -111,6 +111,21 @@ def test_sets_and_layers_that_the_network_lacks_are_named_once(
     assert capsys.readouterr().out.count("left out, with layers that compact lacks: novak_all, relu5_4\n") == 1
 
 
+def test_a_damaged_photo_is_left_out(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    Path("some").mkdir()
+    Path("some/0.jpg").write_bytes(b"no picture")
+    make_picture(40, 30).save("some/1.png")
+    own = [*small, "photos=some", "trials=1"]
+    with pytest.raises(UserError, match="photos=some: too few of its pictures can be read"):
+        main(own)
+    for number in (2, 3):
+        make_picture(40, 30, number).save(f"some/{number}.png")
+    capsys.readouterr()
+    main([*own, "count=2", "name=more"])
+    assert "left out: some/0.jpg: not a picture" in capsys.readouterr().out
+    assert Image.open(ROOT / "more/pictures/photos.jpg").size == (64, 32)
+
+
 def test_the_command_to_train_with_a_set_takes_any_file_name(small: list[str], painting: Path) -> None:
     shutil.copy(painting, "Gemälde, 2.png")
     main([*small, "style.image='Gemälde, 2.png'", "trials=2", "name=Meer"])
