@@ -13,9 +13,10 @@ from fst.errors import UserError
 from fst.hydra_app import check_config, config_error, configure
 from fst.overrides import read_arguments
 from fst.resources import resource_folder
-from fst.schemas import OPTIMIZE, TRAIN
+from fst.schemas import OPTIMIZE, TRAIN, Trainer
 from fst.study.cells import COMPARE
 from fst.style_info import find_style
+from fst.typed import keys_of
 from tests.mistakes import run
 
 CONF = resource_folder("conf")
@@ -117,6 +118,11 @@ def test_a_comment_beside_a_key_ends_on_its_line_since_help_shows_that_line_alon
     text = path.read_text()
     assert not re.search(r"^ *\w+: .*# .*\n *# [a-z]", text, re.MULTILINE)  # it goes on in the next line
     assert not re.search(r"^ *\w+: .*# .* (as|and|because|of|or|the|under|with)\n", text, re.MULTILINE)  # likewise
+
+
+def test_the_arguments_of_the_trainer_that_can_be_added_are_named() -> None:
+    text = (CONF / "trainer" / "default.yaml").read_text()
+    assert [name for name in keys_of(Trainer) if name not in text] == []
 
 
 def test_help_shows_what_is_chosen(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
