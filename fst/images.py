@@ -62,7 +62,8 @@ def psnr(images: Tensor, reference: Tensor) -> float:
 
 def contact_sheet(rows: Iterable[Iterable[Tensor]]) -> Image.Image:
     """Pictures `(1, 3, H, W)` in rows on white, each scaled to the height of the first of its row."""
-    gap, strips = 8, []
+    gap = 8  # pixels
+    strips = []
     for row in rows:
         pictures = [to_pil(picture) for picture in row]
         height = pictures[0].height
