@@ -33,8 +33,8 @@ def check_loss(config: DictConfig, task: str) -> None:
     layers, network = config.layers, config.loss_network
     for term in ("content", "style"):
         refuse_unknown_layers(network.architecture, layers[term], f"layers.{term}")
-        if term in terms and not any(layers[term].values()):
-            raise UserError(f"layers.{term}={show(layers[term])}: it can be names of layers, at least one with weight")
+        if term in terms:
+            require_weight(layers, term)
     coarse = ["coarse_style"] if "style" in terms else []
     for name, own_term in config.loss.terms.items():
         if isinstance(pkgutil.resolve_name(own_term._target_), type):
@@ -44,6 +44,12 @@ def check_loss(config: DictConfig, task: str) -> None:
         raise UserError(f"loss.weights: {' and '.join(terms)} cannot be 0, or nothing is learned")
     if network.weights not in ("imagenet", "bundled", "random"):
         _read_weights(network.architecture, frozenset().union(*(layers[term] for term in terms)), network.weights)
+
+
+def require_weight(layers: DictConfig, term: str) -> None:
+    """Refuse a layer set of which no layer has a weight in that term."""
+    if not any(layers[term].values()):
+        raise UserError(f"layers.{term}={show(layers[term])}: it can be names of layers, at least one with weight")
 
 
 @functools.cache  # the cells of a study share them

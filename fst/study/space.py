@@ -17,6 +17,7 @@ from fst.errors import UserError
 from fst.hydra_app import config_error
 from fst.networks.vgg_layers import LOSS_NETWORKS, layer_table, refuse_unknown_layers
 from fst.overrides import search_path
+from fst.rules import require_weight
 from fst.schemas import Application, Layers
 from fst.typed import check, show
 from fst.values import Text, Weight
@@ -114,7 +115,7 @@ def named_candidates(config: DictConfig) -> list[Candidate]:
     has, but not this one.
 
     Raises:
-        UserError: no such layer set, or it has a layer that no loss network has.
+        UserError: no such layer set, one with a layer that no loss network has, or one without content or style layers.
     """
     found = []
     for name in dict.fromkeys(config.first):
@@ -133,6 +134,8 @@ def _layers_of(name: str, config_dir: str | None) -> dict[str, dict[str, float]]
         raise UserError(f"first: {config_error(_LAYERS, error)}") from error
     try:
         check(layers, Layers, "layers.")
+        for term in ("content", "style"):
+            require_weight(layers, term)
     except UserError as error:
         raise UserError(f"first: {show(name)}: {error}") from error
     return msgspec.convert({term: {**layers[term]} for term in ("content", "style")}, dict[str, dict[str, float]])

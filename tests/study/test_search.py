@@ -330,6 +330,8 @@ def test_a_mistake_is_one_line(overrides: list[str], line: str, small: list[str]
     [
         ("content: [relu3_1]\nstyle: {relu1_1: 1}\n", "first: odd: layers.content=.*: it can be"),
         ("style: {relu1_1: 1}\n", "first: odd: layers.content is missing"),
+        ("content: {}\nstyle: {relu1_1: 1}\n", "first: odd: layers.content={}: it can be names of layers"),
+        ("content: {relu3_1: 1}\nstyle: {relu1_1: 0}\n", "first: odd: layers.style=.*: it can be names of layers"),
     ],
 )
 def test_a_layer_set_that_training_would_refuse_is_one_line(text: str, line: str, small: list[str]) -> None:
