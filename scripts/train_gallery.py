@@ -31,6 +31,18 @@ class Mean(NamedTuple):
     share: float  # of its weights, from -1 to 1
 
 
+def weights(style: float, temporal: float) -> list[str]:
+    """Overrides for the weights of the style term and of the temporal term."""
+    return [f"loss.weights.style={style}", f"loss.weights.temporal={temporal}"]
+
+
+def long(steps: int, rate: float, style: float, temporal: float, batch: int = 4, size: int = 192) -> list[str]:
+    """Overrides of a steady training on VGG19, by its steps, its peak learning rate, two weights, and its crops."""
+    length = [f"trainer.max_steps={steps}", f"optimizer.algorithm.lr={rate}"]
+    crops = [f"data.batch_size={batch}", f"data.size={size}"]
+    return ["loss_network=vgg19", *length, *weights(style, temporal), *crops]
+
+
 # First imitates the full network's pictures, which needs no loss network, so that more steps take the same time.
 LIGHT = ["teacher.style=the_scream", "init_from=null", "data.size=192", "trainer.max_steps=1500"]
 LIGHT += ["loss.weights.style=5"]  # at 15 it makes stripes
@@ -42,11 +54,11 @@ LARGE_CROPS = ["loss_network=vgg16", "optimizer.algorithm.lr=5e-4", "loss.weight
 WAVE = ["style.size=320"]  # whole waves, where 512 has the dots of its foam
 
 STEADY = ["experiment=steady"]  # against flicker in video
-CALM = ["loss.weights.style=30", "loss.weights.temporal=4"]  # for the strokes of a style that is calm already
+CALM = weights(30, 4)  # for the strokes of a style that is calm already
 LAST = [*STEADY, "loss_network=vgg19", "optimizer.algorithm.lr=3e-4"]  # on compact alone VGG19 finds less of the style
 AGAIN = [*STEADY, "loss_network=vgg19"]  # at the full rate
 STARS = ["loss.weights.style=28", "loss.weights.coarse_style=10"]
-MORE = ["loss.weights.style=28", "loss.weights.temporal=7"]  # of both, against the content
+MORE = weights(28, 7)  # of both, against the content
 SMOOTHED = "style.image=smoothed:"  # without grain below so many grey levels, which a network imitates by dots
 CROPPED = "style.image=cropped:"  # without so many pixels at the right
 NO_STRIP = f"{CROPPED}42"  # without the bare strip of The Scream, which became a line along that border
@@ -63,13 +75,6 @@ SLOWER, FASTER = "optimizer.algorithm.lr=4e-4", "optimizer.algorithm.lr=5e-4"
 HIGH, HIGHER = "optimizer.algorithm.lr=1e-3", "optimizer.algorithm.lr=1.5e-3"  # where much is to change
 RANGE = "loss.weights.range=4000"  # against a bright knob that became plain white
 LONG_UDNIE = [*STEADY_REALTIME, HIGHER, FEW_CELLS, RANGE, "loss.weights.temporal=8"]
-
-
-def long(steps: int, rate: float, style: float, temporal: float, batch: int = 4, size: int = 192) -> list[str]:
-    """Overrides of a steady training on VGG19, by its steps, its peak learning rate, two weights, and its crops."""
-    weights = [f"loss.weights.style={style}", f"loss.weights.temporal={temporal}"]
-    crops = [f"data.batch_size={batch}", f"data.size={size}"]
-    return ["loss_network=vgg19", f"trainer.max_steps={steps}", f"optimizer.algorithm.lr={rate}", *weights, *crops]
 
 
 # Each name begins with that of its style image. For each style the overrides of its trainings, each of which starts
@@ -129,14 +134,7 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         ["init_from=bundled:great_wave", *SMALL_CROPS, *WAVE, "loss.weights.style=8", "loss.weights.grid=20000"],
         [*LARGE_CROPS, *WAVE, "trainer.max_steps=140", "loss.weights.style=5"],
         [*STEADY_VGG16, *WAVE, "loss.weights.style=9", "loss.weights.grid=20000"],
-        [
-            *AGAIN,
-            *WAVE,
-            "loss.weights.style=28",
-            "loss.weights.temporal=7.5",
-            "loss.weights.grid=20000",
-            "trainer.max_steps=250",
-        ],
+        [*AGAIN, *WAVE, *weights(28, 7.5), "loss.weights.grid=20000", "trainer.max_steps=250"],
         [*STEADY, *long(900, 0.001, 24, 7), *WAVE, "loss.weights.grid=20000"],
         [*STEADY, *long(1011, 0.0008, 14.8, 4.2), *WAVE, "loss.weights.grid=20000"],
         [*STEADY, *long(1234, 0.0005, 13.2, 2.52), *WAVE, "loss.weights.grid=20000"],
@@ -144,14 +142,14 @@ STYLES: dict[str, list[list[str] | Mean]] = {
     ],
     "shipwreck_minotaur": [
         [],
-        [*STEADY, "loss.weights.style=13", "loss.weights.temporal=4.5", "trainer.max_steps=360"],
-        [*LAST, "loss.weights.style=10", "loss.weights.temporal=3.5", "trainer.max_steps=60"],
-        [*LAST, FASTER, "loss.weights.style=28", "loss.weights.temporal=5", "trainer.max_steps=250"],
-        [*AGAIN, "loss.weights.style=17", "loss.weights.temporal=4.5", "trainer.max_steps=400"],
-        [*AGAIN, "loss.weights.style=14", "loss.weights.temporal=4.5", "trainer.max_steps=220"],
+        [*STEADY, *weights(13, 4.5), "trainer.max_steps=360"],
+        [*LAST, *weights(10, 3.5), "trainer.max_steps=60"],
+        [*LAST, FASTER, *weights(28, 5), "trainer.max_steps=250"],
+        [*AGAIN, *weights(17, 4.5), "trainer.max_steps=400"],
+        [*AGAIN, *weights(14, 4.5), "trainer.max_steps=220"],
         Mean(3, 0.25),
-        [*AGAIN, "loss.weights.style=15", "loss.weights.temporal=4.5", "trainer.max_steps=500"],
-        [*AGAIN, "loss.weights.style=12.5", "loss.weights.temporal=1.8", "trainer.max_steps=380"],
+        [*AGAIN, *weights(15, 4.5), "trainer.max_steps=500"],
+        [*AGAIN, *weights(12.5, 1.8), "trainer.max_steps=380"],
         [*STEADY, *long(900, 0.001, 13, 3)],
         [*STEADY, *long(986, 0.0008, 14.2, 2.25)],
         [*STEADY, *long(1088, 0.0005, 15.8, 1.84)],
@@ -167,10 +165,10 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [*STEADY, "trainer.max_steps=480"],
         [*STEADY, *CALM, "trainer.max_steps=400"],
         [*LAST, *CALM, "trainer.max_steps=180"],
-        [*LAST, "loss.weights.style=36", "loss.weights.temporal=4.5", "trainer.max_steps=170"],
-        [*LAST, "loss.weights.style=36", "loss.weights.temporal=3.2", "trainer.max_steps=150"],
-        [*AGAIN, "loss.weights.style=40", "loss.weights.temporal=2.4", "trainer.max_steps=220"],
-        [*LAST, SLOWER, "loss.weights.style=40", "loss.weights.temporal=2.9", "trainer.max_steps=90"],
+        [*LAST, *weights(36, 4.5), "trainer.max_steps=170"],
+        [*LAST, *weights(36, 3.2), "trainer.max_steps=150"],
+        [*AGAIN, *weights(40, 2.4), "trainer.max_steps=220"],
+        [*LAST, SLOWER, *weights(40, 2.9), "trainer.max_steps=90"],
         Mean(7, 0.75),
         [*STEADY, *long(900, 0.001, 32, 3)],
         [*STEADY, *long(1003, 0.0008, 24.2, 2.35)],
@@ -194,8 +192,8 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [],
         [*STEADY, "trainer.max_steps=700"],
         [*LAST, *MORE, "trainer.max_steps=140"],
-        [*LAST, FASTER, "loss.weights.style=30", "loss.weights.temporal=7", "trainer.max_steps=160"],
-        [*LAST, SLOWER, "loss.weights.style=32", "loss.weights.temporal=11", "trainer.max_steps=70"],
+        [*LAST, FASTER, *weights(30, 7), "trainer.max_steps=160"],
+        [*LAST, SLOWER, *weights(32, 11), "trainer.max_steps=70"],
         [*STEADY, *long(900, 0.001, 26, 9)],
         [*STEADY, *long(1001, 0.0008, 20.3, 6.62)],
         [*STEADY, *long(1150, 0.0005, 19.8, 4.64)],
@@ -212,9 +210,9 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         ["model=small", *LIGHT],
         [*STEADY_SMALL, SLOWER, "trainer.max_steps=450", "loss.weights.style=9", "loss.weights.grid=20000"],
         [*STEADY_SMALL, SLOWER, "trainer.max_steps=500", "loss.weights.style=14"],
-        [*STEADY_SMALL, "trainer.max_steps=700", "loss.weights.style=30", "loss.weights.temporal=8"],
-        [*STEADY_SMALL, "loss.weights.style=30", "loss.weights.temporal=14", NO_CELLS, "trainer.max_steps=500"],
-        [*STEADY_SMALL, "loss.weights.style=30", "loss.weights.temporal=22", NO_CELLS, "trainer.max_steps=300"],
+        [*STEADY_SMALL, "trainer.max_steps=700", *weights(30, 8)],
+        [*STEADY_SMALL, *weights(30, 14), NO_CELLS, "trainer.max_steps=500"],
+        [*STEADY_SMALL, *weights(30, 22), NO_CELLS, "trainer.max_steps=300"],
         [*STEADY_SMALL, *long(900, 0.0012, 26, 16), NO_CELLS],
         [*STEADY_SMALL, *long(1251, 0.00096, 20.8, 14.3), NO_CELLS],
         [*STEADY_SMALL, *long(1662, 0.0006, 18.7, 10.1), NO_CELLS],
@@ -230,7 +228,7 @@ STYLES: dict[str, list[list[str] | Mean]] = {
     ],
     "udnie_small": [
         [*STEADY_SMALL, *FROM_SMALL, "trainer.max_steps=1000"],
-        [*STEADY_SMALL, "trainer.max_steps=600", "loss.weights.style=30", "loss.weights.temporal=7", RANGE],
+        [*STEADY_SMALL, "trainer.max_steps=600", *weights(30, 7), RANGE],
         [*STEADY_SMALL, HIGH, "trainer.max_steps=700", "loss.weights.style=20", RANGE],
         [*STEADY_SMALL, *long(900, 0.0012, 20, 6), RANGE],
         [*STEADY_SMALL, *long(1241, 0.00096, 17.7, 5.67), RANGE],
@@ -247,15 +245,9 @@ STYLES: dict[str, list[list[str] | Mean]] = {
     "starry_night_small": [
         [*STEADY_SMALL, *FROM_SMALL, "trainer.max_steps=1200"],
         [*STEADY_SMALL, "loss_network=vgg19", FASTER, "loss.weights.style=30", "trainer.max_steps=300"],
-        [*STEADY_SMALL, "trainer.max_steps=600", "loss.weights.style=34", "loss.weights.temporal=8"],
-        [*STEADY_SMALL, HIGH, "trainer.max_steps=900", "loss.weights.style=46", "loss.weights.temporal=7"],
-        [
-            *STEADY_SMALL,
-            "optimizer.algorithm.lr=8e-4",
-            "trainer.max_steps=450",
-            "loss.weights.style=35",
-            "loss.weights.temporal=8",
-        ],
+        [*STEADY_SMALL, "trainer.max_steps=600", *weights(34, 8)],
+        [*STEADY_SMALL, HIGH, "trainer.max_steps=900", *weights(46, 7)],
+        [*STEADY_SMALL, "optimizer.algorithm.lr=8e-4", "trainer.max_steps=450", *weights(35, 8)],
         [*STEADY_SMALL, *long(900, 0.0012, 34, 8)],
         [*STEADY_SMALL, *long(1206, 0.00096, 27.1, 6.75)],
         [*STEADY_SMALL, *long(1534, 0.0006, 24.4, 4.71)],
@@ -269,14 +261,13 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         ["model=realtime", *LIGHT],
         [*STEADY_REALTIME, SLOWER, "trainer.max_steps=1100", "loss.weights.style=9"],
         [*STEADY_REALTIME, SLOWER, "trainer.max_steps=600", "loss.weights.style=14"],
-        [*STEADY_REALTIME, FASTER, "trainer.max_steps=1000", "loss.weights.style=18", "loss.weights.temporal=9"],
-        [*STEADY_REALTIME, HIGHER, "trainer.max_steps=4500", "loss.weights.style=22", "loss.weights.temporal=10"],
+        [*STEADY_REALTIME, FASTER, "trainer.max_steps=1000", *weights(18, 9)],
+        [*STEADY_REALTIME, HIGHER, "trainer.max_steps=4500", *weights(22, 10)],
         [
             *STEADY_REALTIME,
             "optimizer.algorithm.lr=1.2e-3",
             "trainer.max_steps=2200",
-            "loss.weights.style=15",
-            "loss.weights.temporal=10",
+            *weights(15, 10),
             "loss.weights.grid=100000",
         ],
         Mean(5, 0.2),
@@ -297,12 +288,12 @@ STYLES: dict[str, list[list[str] | Mean]] = {
     ],
     "starry_night_realtime": [
         [*BRIGHT, "teacher.style=starry_night", *FROM_REALTIME],
-        [*STEADY_REALTIME, FASTER, "loss.weights.style=25", "loss.weights.temporal=8", "trainer.max_steps=1500"],
-        [*BRIGHT, FASTER, "loss.weights.style=16", "loss.weights.temporal=9", "trainer.max_steps=700"],
+        [*STEADY_REALTIME, FASTER, *weights(25, 8), "trainer.max_steps=1500"],
+        [*BRIGHT, FASTER, *weights(16, 9), "trainer.max_steps=700"],
         [*BRIGHT, FEW_CELLS, "loss.weights.temporal=10", "trainer.max_steps=700"],
-        [*BRIGHT, HIGH, FEW_CELLS, "trainer.max_steps=3000", "loss.weights.style=26", "loss.weights.temporal=14"],
+        [*BRIGHT, HIGH, FEW_CELLS, "trainer.max_steps=3000", *weights(26, 14)],
         Mean(4, 0.7),
-        [*BRIGHT, HIGHER, FEW_CELLS, "trainer.max_steps=3500", "loss.weights.style=24", "loss.weights.temporal=14"],
+        [*BRIGHT, HIGHER, FEW_CELLS, "trainer.max_steps=3500", *weights(24, 14)],
         Mean(6, 0.3),
         [*BRIGHT, *long(1100, 0.0015, 24, 12, 4, 256), FEW_CELLS],
     ],
@@ -344,7 +335,6 @@ def mean(path: Path, other: Path, share: float, folder: Path) -> Path:
     for own, its in zip(network.parameters(), load_style(other)[0].parameters(), strict=True):
         own.lerp_(its, share)
     target = folder / path.name
-    target.parent.mkdir(parents=True, exist_ok=True)
     save_style(target, network, dataclasses.replace(info, scores={}))  # those of other weights
     return target
 
