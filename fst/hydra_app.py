@@ -274,7 +274,7 @@ def _run_job(
     except Interrupted as stop:
         if not quiet:
             same = [argument for argument in again if not argument.startswith("ckpt_path=")]
-            same.append(f"ckpt_path={_checkpoint(config, folder)}")
+            same.append(f"ckpt_path={_checkpoint(config, folder, sweeping)}")
             how = f"continue with: fst {application.command} {shlex.join(same)}"
             print(f"{stop}; {how if stop.step else 'there was nothing to save yet'}")
         if sweeping:
@@ -295,9 +295,10 @@ def _run_job(
     return outcome
 
 
-def _checkpoint(config: DictConfig, run: Path) -> str:
-    """What `ckpt_path` can be to continue a run: its path where hydra.run.dir gave the run another folder."""
-    usual = run.parent == Path("outputs", config.name).resolve()
+def _checkpoint(config: DictConfig, run: Path, sweeping: bool) -> str:
+    """What `ckpt_path` can be to continue a run: its path in a sweep, whose runs may have one name, and where
+    hydra.run.dir gave the run another folder."""
+    usual = run.parent == Path("outputs", config.name).resolve() and not sweeping
     return "last" if usual else quote(os.path.relpath(run / FOLDER / LAST))
 
 

@@ -3,17 +3,21 @@
 import os
 import re
 import shutil
+import signal
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 
 from fst.cli import main as fst
 from fst.errors import UserError
-from fst.hydra_app import check_config, config_error, configure
+from fst.hydra_app import check_config, config_error, configure, run_application
 from fst.overrides import read_arguments
 from fst.resources import resource_folder
 from fst.schemas import OPTIMIZE, TRAIN, Trainer
+from fst.signals import Interrupted
 from fst.study.cells import COMPARE
 from fst.style_info import find_style
 from fst.typed import keys_of
@@ -296,6 +300,17 @@ def test_all_values_of_a_sweep_are_checked_before_the_first_runs(command: list[s
     outcome = run([*command, "-m", "loss_network.weights=random", "trainer.max_steps=1,2", "optimizer.warmup=0,2"])
     assert outcome.err == "fst: optimizer.warmup=2: it can be a number from 0 below 1\n"
     assert not outcome.faults()
+
+
+def test_a_stopped_run_of_a_sweep_names_its_own_checkpoint(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(config: DictConfig, folder: Path) -> NoReturn:
+        raise Interrupted(signal.SIGINT, 1)
+
+    with pytest.raises(Interrupted):
+        run_application(TRAIN, ["-m", *command[1:], "loss_network.weights=random", "name=mine", "seed=0,1"], stopped)
+    assert re.search(r"ckpt_path=.*outputs/mine/.*/checkpoints/last\.ckpt", capsys.readouterr().out)
 
 
 def test_ones_own_data_and_logger_take_what_their_classes_take(command: list[str]) -> None:

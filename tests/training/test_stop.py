@@ -103,7 +103,7 @@ def test_a_stopped_sweep_says_how_to_go_on_with_ones_own_layers(small: list[str]
     wait_for_checkpoint(process, "painting")
     process.send_signal(signal.SIGINT)
     printed, errors = process.communicate(timeout=60)
-    command = re.search(r"stopped by SIGINT at step \d+; continue with: fst train (.* ckpt_path=last)", printed)
+    command = re.search(r"stopped by SIGINT at step \d+; continue with: fst train (.*/last\.ckpt.*)", printed)
     assert command, errors
     assert process.returncode == 128 + signal.SIGINT
     assert printed.count("continue with") == 1, "the second does not begin"
