@@ -272,6 +272,7 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         ],
         Mean(5, 0.2),
         [*STEADY_REALTIME, *long(1100, 0.0015, 18, 10, 4, 256), FEW_CELLS],
+        [*STEADY_REALTIME, *long(1800, 0.0015, 17, 10, 4, 256), FEW_CELLS, NO_STRIP, "seed=1"],
     ],
     "udnie_realtime": [
         ["experiment=realtime"],
