@@ -110,6 +110,8 @@ def test_a_grid_in_place_counts_and_photos_shading_and_other_periods_do_not() ->
     # 0.02 at every fourth row: row differences are -0.02 and +0.02 in two of four places, mean 0
     only = (0.02 * (torch.arange(65) % 4 == 0).float())[:, None].expand(1, 3, 65, 64)
     assert grid_excess(only).item() == pytest.approx(0.02**2 / 2)
+    low = only[..., :17, :8].mT  # its seven row differences are fewer than a cell has
+    assert grid_excess(low).item() == pytest.approx(0.02**2 / 2)
 
 
 def test_five_lines_in_a_loop_of_ones_own() -> None:
