@@ -166,6 +166,18 @@ def test_a_video_is_painted_and_recorded_with_its_sound(page: Page, tmp_path: Pa
     page.wait("document.querySelector('#play').textContent === 'Play' || document.querySelector('#video').ended")
 
 
+def test_a_video_is_recorded_where_sound_never_starts(page: Page, tmp_path: Path) -> None:
+    page.tab.evaluate("() => { AudioContext.prototype.resume = () => new Promise(() => {}); }")  # as in Firefox
+    film = make_video(tmp_path / "clip.mp4", [np.asarray(make_picture(96, 64, n)) for n in range(200)], tone=True)
+    page.open(film)
+    page.wait("document.querySelector('#status').textContent.includes('96 × 64 · ')")
+    page.tab.click("#record")
+    page.tab.wait_for_timeout(4500)
+    with page.tab.expect_download():
+        page.tab.click("#record")
+    assert page.wait_said() == "The recording has no sound: no microphone or sound device could be used."
+
+
 def test_the_brush_is_for_the_frames_as_they_are_painted(page: Page, tmp_path: Path) -> None:
     page.tab.evaluate(
         """() => {

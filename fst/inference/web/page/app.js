@@ -226,7 +226,7 @@ async function toggleRecording() {
     if (!isWanted) return;
     if (!blob.size) throw new Trouble("Nothing was recorded: the video did not play.");
     download(blob, name + suffix);
-    if (isSilent) say("The recording has no sound: there is no microphone, or it is not allowed.");
+    if (isSilent) say("The recording has no sound: no microphone or sound device could be used.");
   } finally {
     recording = null;
     showValues();

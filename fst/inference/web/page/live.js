@@ -58,8 +58,9 @@ async function filmSound(video) {
     for (const output of [sink, context.destination]) source.connect(output);
     soundOf = { context, sink };
   }
-  await soundOf.context.resume();
-  return soundOf.sink.stream.getAudioTracks();
+  const late = new Promise(resolve => setTimeout(resolve, 3000, []));
+  const tracks = soundOf.context.resume().then(() => soundOf.sink.stream.getAudioTracks());
+  return Promise.race([tracks, late]); // without a sound device, Firefox never starts
 }
 
 /** Record a canvas with its sound; returns { stop, finished }, a promise of { blob, suffix, isSilent }. */
