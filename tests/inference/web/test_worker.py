@@ -58,6 +58,21 @@ def test_a_site_whose_models_are_all_wrong_says_so(visit: Callable[..., Page], s
         assert page.text("status") == "", "no longer loading"
 
 
+def test_a_browser_that_gives_noise_for_pixels_is_named(visit: Callable[..., Page], site: dict[str, bytes]) -> None:
+    noise = b"""
+        const get = OffscreenCanvasRenderingContext2D.prototype.getImageData;
+        OffscreenCanvasRenderingContext2D.prototype.getImageData = function (...area) {
+            const image = get.apply(this, area);
+            crypto.getRandomValues(image.data);
+            return image;
+        };
+    """  # as Firefox does where it resists fingerprinting
+    with served(site | {"worker.js": site["worker.js"] + noise}) as server:
+        page = visit(server.address)
+        assert page.wait_said().startswith("This browser hides pixels from pages; let this page read")
+        assert page.text("status") == "", "no longer loading"
+
+
 def test_a_site_without_models_does_not_blame_the_browser(visit: Callable[..., Page], site: dict[str, bytes]) -> None:
     with served({name: data for name, data in site.items() if not name.endswith(".onnx")}) as server:
         said = visit(server.address).wait_said()

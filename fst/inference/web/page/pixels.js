@@ -63,9 +63,8 @@ export function finish(content, first, second, { mix, strength, colours }) {
 /** How far RGBA bytes are from RGB bytes: the peak signal-to-noise ratio in dB and the largest difference in levels. */
 export function difference(rgba, rgb) {
   let sum = 0, most = 0;
-  for (let i = 0, j = 0; j < rgb.length; i++) {
-    if (i % 4 === 3) continue;
-    const apart = Math.abs(rgba[i] - rgb[j++]);
+  for (let i = 0; i < rgb.length; i++) {
+    const apart = Math.abs(rgba[i + Math.floor(i / 3)] - rgb[i]);
     sum += apart * apart;
     most = Math.max(most, apart);
   }

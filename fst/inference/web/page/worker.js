@@ -24,6 +24,8 @@ onmessage = async ({ data: { id, name, argument } }) => {
 /** Choose the fastest of the backends that give PyTorch's pictures, by the first style for which there is one. */
 async function start({ description, useGpu }) {
   site = description;
+  if (draw(new OffscreenCanvas(8, 8), 8, 8).data.some(level => level < 250)) // noise in place of white
+    throw new Trouble("This browser hides pixels from pages; let this page read its canvas, or use another browser.");
   const adapter = useGpu ? await navigator.gpu?.requestAdapter().catch(() => null) : null;
   const hasGpu = adapter && !adapter.info?.isFallbackAdapter;
   await loadRuntime(!hasGpu ? "wasm" : "Suspending" in WebAssembly ? "jspi" : "asyncify");
