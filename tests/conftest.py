@@ -25,7 +25,10 @@ from fst.style_info import StyleInfo
 absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-_FLAGS = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--no-sandbox"]
+_FLAGS = [
+    *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--no-sandbox"),
+    *("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"),
+]
 # Overrides with which any configuration trains within a second; without style.image and data.root.
 TINY = (
     *("style.size=48", "data.size=32", "data.batch_size=2", "data.workers=0", "data.val_count=1"),
@@ -104,7 +107,7 @@ def do_without(what: str) -> NoReturn:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    """Chromium with a camera and a microphone that are simulated."""
+    """Chromium with a camera, a microphone and a graphics processor that are simulated."""
     try:
         from playwright.sync_api import Error, sync_playwright
     except ImportError:
