@@ -43,7 +43,7 @@ def read_arguments(application: Application, arguments: list[str]) -> Namespace:
     if folder is not None:  # as an override, so that configurations composed within a run have it as well
         if not Path(folder).is_dir():
             raise UserError(f"--config-dir {show(folder)}: no such folder")
-        options.overrides.append(search_path(folder))
+        options.overrides += search_path(folder)
         if "config_dir" in keys_of(application.schema):
             options.overrides.append(f"config_dir={quote(Path(folder).resolve())}")
     return options
@@ -66,9 +66,9 @@ def device_overrides(device: str) -> list[str]:
     return overrides_of({"trainer.accelerator": kind, "trainer.devices": [int(number)] if number else None})
 
 
-def search_path(config_dir: str) -> str:
-    """An override that makes Hydra find the user's own configurations before fst's."""
-    return f"hydra.searchpath=[{quote(f'file://{Path(config_dir).resolve()}')}]"
+def search_path(config_dir: str | None) -> list[str]:
+    """The override, if any, that makes Hydra find the user's own configurations before fst's."""
+    return [f"hydra.searchpath=[{quote(f'file://{Path(config_dir).resolve()}')}]"] if config_dir is not None else []
 
 
 def for_hydra(application: Application, override: str) -> str:

@@ -156,7 +156,7 @@ def compose_cell(config: DictConfig, cell: Cell) -> tuple[DictConfig, DictConfig
 def _slow_config(config: DictConfig, cell: Cell) -> DictConfig:
     compact = "compact" if config.judge == "compact" else None  # then a cell needs no VGG, unless it names one
     groups = {"layers": cell.layers, "loss_network": cell.network or compact}
-    composed = compose("optimize", [*overrides_of(groups), "logger=none", *_search(config)])
+    composed = compose("optimize", [*overrides_of(groups), "logger=none", *search_path(config.config_dir)])
     with open_dict(composed):
         if cell.layers is None:
             composed.layers = {term: dict.fromkeys(getattr(cell, term), 1.0) for term in ("content", "style")}
@@ -196,7 +196,7 @@ def fast_overrides(config: DictConfig, cell: Cell, network: DictConfig) -> list[
         "trainer.max_steps": config.train_steps,
         "seed": config.seed,
     }
-    return [*overrides_of(values), *device_overrides(config.device), *_search(config)]
+    return [*overrides_of(values), *device_overrides(config.device), *search_path(config.config_dir)]
 
 
 def cell_folder(config: DictConfig, cell: Cell, slow: DictConfig, training: DictConfig | None) -> Path:
@@ -241,7 +241,3 @@ def _known(name: str | Path | None) -> str:
 @functools.cache  # the cells share them
 def _of_file(path: Path, _: int) -> str:
     return fingerprint(path)
-
-
-def _search(config: DictConfig) -> list[str]:
-    return [] if config.config_dir is None else [search_path(config.config_dir)]

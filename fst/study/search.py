@@ -137,7 +137,7 @@ def train_overrides(config: DictConfig, candidate: Candidate, folder: Path) -> l
         "trainer.max_steps": config.train_steps,
         "seed": config.seed,
     }
-    return [*overrides_of(values), *device_overrides(config.device), search_path(str(folder))]
+    return [*overrides_of(values), *device_overrides(config.device), *search_path(str(folder))]
 
 
 def search(config: DictConfig, folder: Path) -> str:

@@ -127,9 +127,8 @@ def named_candidates(config: DictConfig) -> list[Candidate]:
 
 @functools.cache  # a command asks three times
 def _layers_of(name: str, config_dir: str | None) -> dict[str, dict[str, float]]:
-    search = [] if config_dir is None else [search_path(config_dir)]
     try:
-        layers = compose("optimize", [f"layers={name}", "logger=none", *search]).layers
+        layers = compose("optimize", [f"layers={name}", "logger=none", *search_path(config_dir)]).layers
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"first: {config_error(_LAYERS, error)}") from error
     try:
