@@ -18,7 +18,7 @@ from fst.hydra_app import config_error
 from fst.networks.vgg_layers import LOSS_NETWORKS, layer_table, refuse_unknown_layers
 from fst.overrides import search_path
 from fst.rules import require_weight
-from fst.schemas import Application, Layers
+from fst.schemas import OPTIMIZE, Layers
 from fst.typed import check, show
 from fst.values import Text, Weight
 
@@ -130,7 +130,7 @@ def _layers_of(name: str, config_dir: str | None) -> dict[str, dict[str, float]]
     try:
         layers = compose("optimize", [f"layers={name}", "logger=none", *search_path(config_dir)]).layers
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"first: {config_error(_LAYERS, error)}") from error
+        raise UserError(f"first: {config_error(OPTIMIZE, error)}") from error
     try:
         check(layers, Layers, "layers.")
         for term in ("content", "style"):
@@ -138,9 +138,6 @@ def _layers_of(name: str, config_dir: str | None) -> dict[str, dict[str, float]]
     except UserError as error:
         raise UserError(f"first: {show(name)}: {error}") from error
     return msgspec.convert({term: {**layers[term]} for term in ("content", "style")}, dict[str, dict[str, float]])
-
-
-_LAYERS = Application("optimize", None, "")  # for messages
 
 
 def describe(candidate: Candidate) -> str:
