@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 from fst.errors import UserError
@@ -14,13 +15,6 @@ VIDEO_FORMAT = "matroska"  # it can be written without going back, and holds eve
 NO_WAY_BACK = "an .mp4 with its index at the end cannot be piped: use fst … < FILE, or ffmpeg -movflags +faststart"
 _FORMATS = {"mkv": "matroska", "ts": "mpegts"}  # FFmpeg's names of these
 _PICTURE = re.compile(rb"\xff\xd8\xff|\x89PNG|GIF8|BM|II[*+]\0|MM\0[*+]|P[1-6f]\s|RIFF....WEBP|....ftypavif", re.DOTALL)
-
-
-class _Stream:
-    """A stream that cannot go back, as PyAV takes it: what it has no method for, PyAV does not try."""
-
-    def __init__(self, **methods: Any) -> None:
-        vars(self).update(methods)
 
 
 def standard_input() -> BinaryIO:
@@ -65,7 +59,7 @@ def video_input() -> Any:
         data, held = (held[:size], held[size:]) if held else (os.read(stream.fileno(), size), b"")
         return data
 
-    return _Stream(read=read)
+    return SimpleNamespace(read=read)  # without `seek`, so PyAV does not try to go back
 
 
 def video_output() -> Any:
@@ -77,7 +71,7 @@ def video_output() -> Any:
         stream.flush()
         return len(data)
 
-    return _Stream(write=write)
+    return SimpleNamespace(write=write)  # likewise
 
 
 def picture_suffix(name: str | None) -> str:
