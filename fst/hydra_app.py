@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fst.checkpoints import FOLDER, LAST, find_checkpoint, new_folder, run_folder
@@ -90,10 +90,8 @@ def show_configuration(application: Application, options: Namespace) -> bool:
     """
     if options.help:
         with composing(application):
-            composed = compose(application.command, options.overrides, return_hydra_config=True)
-            chosen = composed.hydra.runtime.choices
-            with open_dict(composed):
-                del composed.hydra
+            composed = compose_config(application, options.overrides)
+            chosen = HydraConfig.get().runtime.choices
             choices = GlobalHydra.instance().config_loader().get_group_options
             folders = [Path(folder) for folder in (options.config_dir, resource_folder("conf")) if folder]
             print(help_text(application, composed, chosen, choices, folders))
