@@ -34,12 +34,17 @@ def _check_photos(value: str) -> None:
         raise UserError("no pictures in it or below it")
 
 
-def _check_shards(value: str) -> None:
+def expand_shards(urls: str) -> list[str]:
+    """The tar files or URLs that a pattern with braces names. Raises a `UserError` if webdataset is not installed."""
     try:
         from webdataset.shardlists import expand_urls
     except ImportError as error:
         raise UserError("data=webdataset needs an extra: pip install 'fast-style-transfer[webdataset]'") from error
-    for url in expand_urls(value):
+    return expand_urls(urls)
+
+
+def _check_shards(value: str) -> None:
+    for url in expand_shards(value):
         if ":" not in url and not Path(url).is_file():
             raise UserError(f"{show(url)} is not a file")
 

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from fst.errors import UserError
 from fst.pictures import PICTURE_SUFFIXES, ImageError, flatten_alpha, read_all, read_image, require_images
 from fst.training.data.crops import CropDataModule, random_crop
+from fst.values import expand_shards
 
 log = logging.getLogger(__name__)
 
@@ -111,11 +112,7 @@ class ShardDataModule(CropDataModule):
 
     def __init__(self, urls: str, seed: int = 0, val_root: str | None = None, **crops: Any) -> None:
         super().__init__(**crops)
-        try:
-            from webdataset.shardlists import expand_urls
-        except ImportError as error:
-            raise UserError("data=webdataset needs an extra: pip install 'fast-style-transfer[webdataset]'") from error
-        self.urls = expand_urls(urls)
+        self.urls = expand_shards(urls)
         self.seed, self.val_root = seed, val_root
         self._held_out: set[tuple[str, str]] = set()
 
