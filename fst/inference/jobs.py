@@ -125,11 +125,8 @@ def plan(
     if options.format is not None and output != PIPE:
         raise UserError("--format is for -o -; the suffix of a file names its format")
     jobs = list(_jobs(found, output, is_file, endings, options.format)) if found else []
-    if (
-        (flags := [flag for flag in options.given() if flag != "--format"])
-        and found
-        and not any(job.is_video for job in jobs)
-    ):
+    flags = [flag for flag in options.given() if flag != "--format"]
+    if flags and found and not any(job.is_video for job in jobs):
         raise UserError(f"{', '.join(flags)}: only for videos, and there is none")
     planned.alone = len(jobs) == 1 and not planned.failed
     taken: set[Path] = set()
