@@ -18,7 +18,7 @@ It resumes from OUT.pt if that is there.
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -158,11 +158,10 @@ class Pool:
 
 
 @torch.no_grad()
-def prune(teacher: LossNetwork, pictures: Tensor) -> dict[str, Tensor]:
-    """The student's first weights, by the names of torchvision's state dict."""
+def prune(student: LossNetwork, teacher: LossNetwork, pictures: Tensor) -> None:
+    """Give the student its first weights."""
     truth = teacher(pictures)
     x = (pictures - teacher.get_buffer("_mean")) / teacher.get_buffer("_std")
-    state: dict[str, Tensor] = {}
     for layer in tqdm(layer_table(STUDENT), desc="pruning"):
         if layer.kind == "pool":
             x = F.max_pool2d(x, 2)
@@ -171,9 +170,9 @@ def prune(teacher: LossNetwork, pictures: Tensor) -> dict[str, Tensor]:
         after, before = truth[f"relu{layer.name[4:]}"].float(), truth[layer.name].float()
         chosen = leading_channels(gram_matrix(after).mean(0), layer.channels)
         weight, bias = fit_convolution(x, before[:, chosen])
-        state |= {f"{layer.key}.weight": weight, f"{layer.key}.bias": bias}
+        student.get_parameter(f"{layer.name}_weight").copy_(weight)
+        student.get_parameter(f"{layer.name}_bias").copy_(bias)
         x = F.relu(F.conv2d(x, weight, bias, padding=1))
-    return state
 
 
 def leading_channels(gram: Tensor, count: int) -> list[int]:
@@ -207,7 +206,7 @@ def ridge(left: Tensor, right: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def fit_maps(student: LossNetwork, teacher: LossNetwork, batches: Iterator[Tensor]) -> dict[str, Tensor]:
+def fit_maps(student: LossNetwork, teacher: LossNetwork, batches: Iterable[Tensor]) -> dict[str, Tensor]:
     """For each tap the linear map, `(teacher's C, student's C)`, that brings the student's features closest."""
     left: dict[str, Tensor] = {}
     right: dict[str, Tensor] = {}
@@ -281,18 +280,6 @@ def write(path: Path, student: LossNetwork, scores: dict[str, float], steps: int
     write_atomically(path, save(state_of(student), {"fst": json.dumps(document)}))
 
 
-def pruned(
-    out: Path, teacher: LossNetwork, dataset: Dataset[Tensor], count: int
-) -> tuple[LossNetwork, dict[str, Tensor]]:
-    """The student before its first step, and its maps, from `count` pictures."""
-    sample = torch.stack([dataset[position] for position in range(count)])
-    start = out.with_suffix(".start.safetensors")
-    write_atomically(start, save({key: value.contiguous() for key, value in prune(teacher, sample).items()}))
-    student = LossNetwork(STUDENT, TAPS, str(start))
-    start.unlink()
-    return student, fit_maps(student, teacher, iter(sample.split(8)))
-
-
 def learner(
     arguments: argparse.Namespace, student: LossNetwork, maps: nn.ParameterDict, saved: dict[str, Any] | None
 ) -> tuple[SOAP, torch.optim.lr_scheduler.LambdaLR, int]:
@@ -324,12 +311,13 @@ def distill(arguments: argparse.Namespace) -> None:
     dataset = Photos(find_images(Path(arguments.photos)), style_images)
     resume = arguments.out.with_suffix(".pt")
     saved = torch.load(resume, weights_only=True) if resume.exists() else None
+    student = LossNetwork(STUDENT, TAPS, "random")
     if saved is None:
-        student, linear = pruned(arguments.out, teacher, dataset, arguments.prune_on)
-    else:
-        student, linear = LossNetwork(STUDENT, TAPS, "random"), saved["maps"]
+        sample = torch.stack([dataset[position] for position in range(arguments.prune_on)])
+        prune(student, teacher, sample)
+        linear = fit_maps(student, teacher, sample.split(8))
     student.requires_grad_()
-    maps = nn.ParameterDict(linear)
+    maps = nn.ParameterDict(linear if saved is None else saved["maps"])
     optimizer, schedule, first = learner(arguments, student, maps, saved)
     styles = [load_style(Path(path))[0].eval() for path in arguments.styles]
     pool = Pool(student, [read_tensor(path, 384) for path in style_images], styles)
