@@ -71,9 +71,6 @@ class Photos(Dataset[Tensor]):
             ]
         )
 
-    def __len__(self) -> int:
-        return 10**9
-
     def __getitem__(self, position: int) -> Tensor:
         generator = torch.Generator().manual_seed(position)
         torch.manual_seed(position)
