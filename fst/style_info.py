@@ -271,11 +271,9 @@ def find_style(name_or_path: str | Path) -> Path:
     if path.suffix == STYLE_SUFFIX or path.is_file():
         return path
     styles = list_styles()
-    if name_or_path in styles:
-        return styles[str(name_or_path)]
-    bundled = {f"{BUNDLED}{path.stem}": path for path in bundled_styles()}
-    if name_or_path not in bundled:
+    named = {f"{BUNDLED}{path.stem}": path for path in bundled_styles()} | styles
+    if name_or_path not in named:
         known = ", ".join(sorted(styles)) or "none yet (fst train makes them)"
         name = str(name_or_path).removeprefix(BUNDLED)
         raise StyleFileError(f"no style '{name}'; there are: {known}")
-    return bundled[str(name_or_path)]
+    return named[str(name_or_path)]
