@@ -21,7 +21,7 @@ _ORIENTATION = re.compile(rb'(tiff:Orientation(?:=["\']|>))[2-8]')
 
 
 class _Text(str):
-    """A text that Pillow, which reads all as Latin-1, writes as it was; it would write only what is in ASCII."""
+    """A text that Pillow has read as Latin-1, and writes in the same way; of a plain one it would keep only ASCII."""
 
     def encode(self, *_: str) -> bytes:
         return super().encode("latin-1")

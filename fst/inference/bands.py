@@ -141,7 +141,7 @@ class _Rows:
         self._sum = self._sum_of_squares = torch.zeros(self.channels, dtype=torch.float64)
 
     def branch(self) -> "_Rows":
-        """The same rows, for layers that this object is to be read without."""
+        """The same rows, with pending layers of their own: those that are added to them do not change this object."""
         other = copy.copy(self)
         other.pending = [*self.pending]
         return other

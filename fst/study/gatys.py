@@ -67,7 +67,7 @@ class Optimization:
                 [self.pixels],
                 max_iter=1,
                 max_eval=26,  # one, and 25 for the line search; the default of 1.25 * max_iter leaves it none
-                tolerance_grad=0,  # of limits that fit a loss of about 1: with less it would stop where it begins
+                tolerance_grad=0,  # the defaults suit a loss of about 1; a much smaller one would stop at once
                 tolerance_change=0,
                 history_size=100,
                 line_search_fn="strong_wolfe",

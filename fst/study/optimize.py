@@ -36,7 +36,7 @@ from fst.training.module import build_loss, read_style_image
 
 log = logging.getLogger(__name__)
 
-_MAY_DIFFER = ("steps", "every", "name", "device", "logger", "ckpt_path")  # may differ when a run is resumed
+_MAY_DIFFER = ("steps", "every", "name", "device", "logger", "ckpt_path")  # when a run is resumed
 
 
 def optimize(config: DictConfig, folder: Path) -> Path:
