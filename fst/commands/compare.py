@@ -8,17 +8,17 @@ from omegaconf import DictConfig
 from fst.errors import RunError, UserError
 from fst.hydra_app import check_config, compose_config, composing, launch, show_configuration
 from fst.overrides import read_arguments
-from fst.study.cells import COMPARE, Cell, cell_folder, cells_of, compose_cell, study_folder
+from fst.study.cells import COMPARE, Cell, Composed, cell_folder, cells_of, compose_cell, study_folder
 from fst.sweep import Outcome
 
 
-def _plan(options: Namespace) -> tuple[DictConfig, dict[Cell, Path]]:
-    """The study, and the folder of each cell; all configurations are checked before the first cell starts."""
+def _plan(options: Namespace) -> tuple[DictConfig, dict[Cell, Path], dict[Cell, Composed]]:
+    """The study, the folder of each cell and its configurations, checked before the first cell starts."""
     with composing(COMPARE):
         config = compose_config(COMPARE, options.overrides)
         check_config(COMPARE, config)
-        cells = cells_of(config)
-        return config, {cell: cell_folder(config, cell, *compose_cell(config, cell)) for cell in cells}
+        composed = {cell: compose_cell(config, cell) for cell in cells_of(config)}
+        return config, {cell: cell_folder(config, cell, *both) for cell, both in composed.items()}, composed
 
 
 def _as_list(argument: str) -> str:
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> None:
         return
     if options.multirun:
         raise UserError("-m: fst compare already runs a job for each cell of a study; give each key one value")
-    config, folders = _plan(options)
+    config, folders, composed = _plan(options)
     chosen = range(len(folders)) if config.cell is None else [config.cell]
     options.flags += ["--multirun"]
     options.overrides += [f"cell={','.join(map(str, chosen))}"]
@@ -49,7 +49,8 @@ def main(arguments: list[str]) -> None:
     def job(config: DictConfig, _: Path) -> Outcome:
         from fst.study.compare import run_cell
 
-        return Outcome(run_cell(config, cells_of(config)[config.cell]))
+        cell = cells_of(config)[config.cell]
+        return Outcome(run_cell(config, cell, folders[cell], *composed[cell]))
 
     launch(COMPARE, options, job)
     from fst.study.compare import read_result

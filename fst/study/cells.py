@@ -105,6 +105,9 @@ class Compare:
 COMPARE = Application("compare", Compare, "fst compare study=recipes content=PHOTO style.image=PAINTING")
 
 
+Composed = tuple[DictConfig, DictConfig | None]  # of a cell, see `compose_cell`
+
+
 def cells_of(config: DictConfig) -> list[Cell]:
     """The cells of the study, or one for each of the layer sets in `layer_sets`.
 
@@ -127,7 +130,7 @@ def cells_of(config: DictConfig) -> list[Cell]:
     return cells
 
 
-def compose_cell(config: DictConfig, cell: Cell) -> tuple[DictConfig, DictConfig | None]:
+def compose_cell(config: DictConfig, cell: Cell) -> Composed:
     """The checked configuration of `fst optimize` for a cell, and for a fast cell that of `fst train`.
 
     A fast cell's picture is measured with the loss in the first.

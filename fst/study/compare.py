@@ -23,17 +23,15 @@ from fst.networks.vgg_layers import relu_layers
 from fst.perceptual import LossWeights, PerceptualLoss
 from fst.signals import Interrupted
 from fst.study import fast
-from fst.study.cells import Cell, cell_folder, compose_cell, fast_overrides, style_folder
+from fst.study.cells import Cell, fast_overrides, style_folder
 from fst.study.optimize import optimize
 from fst.training.module import build_loss, read_style_image
 
 log = logging.getLogger(__name__)
 
 
-def run_cell(config: DictConfig, cell: Cell) -> str:
+def run_cell(config: DictConfig, cell: Cell, folder: Path, slow: DictConfig, training: DictConfig | None) -> str:
     """Make and measure the picture of a cell, unless that is done. A failure is stored; other cells go on."""
-    slow, training = compose_cell(config, cell)
-    folder = cell_folder(config, cell, slow, training)
     if (folder / "cell.json").exists():
         return f"{cell.name}: done before"
     document: dict[str, Any] = {"cell": dataclasses.asdict(cell)}
