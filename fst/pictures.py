@@ -5,6 +5,7 @@ import io
 import logging
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,6 +68,11 @@ def find_images(
         paths = [Path(folder, name) for name in names if not name.startswith(".")]
         found += [path for path in paths if path.suffix.lower() in suffixes and refusal_to_read(path) is None]
     return sorted(found)
+
+
+def by_number(path: Path) -> list[list[str | int]]:
+    """Sorts frames: `2.png` before `10.png`."""
+    return [[int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)] for name in path.parts]
 
 
 def require_images(folder: str | Path, name: str) -> list[Path]:

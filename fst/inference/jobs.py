@@ -19,6 +19,7 @@ from fst.pictures import (
     PICTURE_SUFFIXES,
     WRITABLE_PICTURE_SUFFIXES,
     ImageError,
+    by_number,
     find_images,
     image_size,
     is_animated,
@@ -251,11 +252,6 @@ def _become_video(sources: Sequence[Path], output: Path) -> bool:
     return all(path != PIPE and not _is_video(path) for path in sources)
 
 
-def _by_number(path: Path) -> list[list[str | int]]:
-    """Sorts frames: `2.png` before `10.png`."""
-    return [[int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)] for name in path.parts]
-
-
 def _find(text: str, planned: Plan) -> list[tuple[Path, Path]]:
     """The pictures and videos that an argument names, each with its path below the output folder."""
     if not text:
@@ -273,11 +269,11 @@ def _find(text: str, planned: Plan) -> list[tuple[Path, Path]]:
         files = find_images(path, PICTURE_SUFFIXES | VIDEO_SUFFIXES, skip)
         if not files:
             raise UserError(f"{text}: no pictures in it or below it")
-        return [(file, file.relative_to(path)) for file in sorted(files, key=_by_number)]
+        return [(file, file.relative_to(path)) for file in sorted(files, key=by_number)]
     if not path.exists() and (is_template(path) or glob.has_magic(text)):
         # Path.glob does not take absolute patterns.
         names = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207
-        files = find_frames(path) if is_template(path) else sorted(names, key=_by_number)
+        files = find_frames(path) if is_template(path) else sorted(names, key=by_number)
         if not (files := [file for file in files if not refusal_to_read(file)]):
             raise UserError(f"{text}: matches {'folders only' if names else 'nothing'}")
         return [(file, Path(file.name)) for file in files]

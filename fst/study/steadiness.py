@@ -21,7 +21,7 @@ from fst.inference.video.reader import VideoReader
 from fst.inference.video.steady import CUT, optical_flow
 from fst.inference.video.types import require_opencv
 from fst.motion import Motion, shift, turn
-from fst.pictures import require_images, resize_longer_side
+from fst.pictures import by_number, require_images, resize_longer_side
 
 Stylize = Callable[[Tensor], Tensor]  # (1, 3, H, W) in [0, 1] to the same
 
@@ -105,7 +105,8 @@ def read_clip(path: Path, size: int) -> Iterator[Tensor]:
         UserError: it cannot be read.
     """
     if path.is_dir():
-        yield from (read_tensor(frame, size) for frame in require_images(path, "--video ")[:_MOST_FRAMES])
+        frames = sorted(require_images(path, "--video "), key=by_number)
+        yield from (read_tensor(frame, size) for frame in frames[:_MOST_FRAMES])
         return
     with closing(VideoReader(path)) as reader:
         pictures = (Image.fromarray(frame.picture) for frame in reader if frame.picture is not None)

@@ -108,7 +108,7 @@ def test_no_warp_is_measured_over_a_cut(clip: list[Tensor]) -> None:
 
 def test_a_folder_of_frames_is_a_clip(tmp_path: Path) -> None:
     for number in range(23):
-        Image.fromarray(np.full((20, 40, 3), number, np.uint8)).save(tmp_path / f"{number:03}.png")
+        Image.fromarray(np.full((20, 40, 3), number, np.uint8)).save(tmp_path / f"{number}.png")
     frames = list(read_clip(tmp_path, size=20))
     assert len(frames) == 20
     assert frames[3].shape == (1, 3, 10, 20)
