@@ -16,6 +16,8 @@ from fst.resources import resource_folder
 from fst.schemas import Application
 from fst.typed import keys_of, show, suggest, takes_text
 
+_HOME = re.compile(r"""(?<![^,'"])~[^/,'"]*""")  # at the start of a value, or of one of several
+
 
 def read_arguments(application: Application, arguments: list[str]) -> Namespace:
     """Hydra's options and overrides, in any order.
@@ -41,11 +43,12 @@ def read_arguments(application: Application, arguments: list[str]) -> Namespace:
     ]
     options.overrides = [for_hydra(application, override) for override in options.overrides]
     if folder is not None:  # as an override, so that configurations composed within a run have it as well
-        if not Path(folder).is_dir():
+        folder = expand_user(folder)
+        if not folder.is_dir():
             raise UserError(f"--config-dir {show(folder)}: no such folder")
         options.overrides += search_path(folder)
         if "config_dir" in keys_of(application.schema):
-            options.overrides.append(f"config_dir={quote(Path(folder).resolve())}")
+            options.overrides.append(f"config_dir={quote(folder.resolve())}")
     return options
 
 
@@ -66,7 +69,7 @@ def device_overrides(device: str) -> list[str]:
     return overrides_of({"trainer.accelerator": kind, "trainer.devices": [int(number)] if number else None})
 
 
-def search_path(config_dir: str | None) -> list[str]:
+def search_path(config_dir: str | Path | None) -> list[str]:
     """The override, if any, that makes Hydra find the user's own configurations before fst's."""
     return [f"hydra.searchpath=[{quote(f'file://{Path(config_dir).resolve()}')}]"] if config_dir is not None else []
 
@@ -74,8 +77,7 @@ def search_path(config_dir: str | None) -> list[str]:
 def for_hydra(application: Application, override: str) -> str:
     """The override as Hydra understands it; see `expand_glob`, `quote_value` and `refuse_empty`."""
     key, equals, value = expand_glob(override).partition("=")
-    if value.startswith("~"):  # few shells expand it there
-        value = ",".join(str(expand_user(path)) for path in value.split(","))
+    value = _HOME.sub(lambda found: str(expand_user(found[0])), value)  # few shells expand it there
     override = quote_value(f"{key}{equals}{value}")
     if _is_number(value) and not value.isdigit() and takes_text(application.schema, key.lstrip("+")):
         override = f"{key}={quote(value)}"  # to Hydra, 2024_01_31 is 20240131, and 1.10 is 1.1

@@ -254,6 +254,9 @@ def test_a_tilde_is_the_home_folder_for_each_key(command: list[str], monkeypatch
     options = read_arguments(TRAIN, ["-m", "style.image=~/a.png,~/b.png", "~data.root", "name=a~b"])
     home = os.environ["HOME"]
     assert options.overrides == [f"style.image={home}/a.png,{home}/b.png", "~data.root", "name='a~b'"]
+    options = read_arguments(COMPARE, ["--config-dir=~", "content='~/a, b.png'"])
+    assert options.overrides[0] == f"content='{home}/a, b.png'"
+    assert options.overrides[2] == f"config_dir='{Path(home).resolve()}'"
 
 
 @pytest.mark.parametrize("text", ["2024_01_31", "1.10", "1e3"])
