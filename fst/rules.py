@@ -61,7 +61,7 @@ def _read_weights(architecture: str, layers: frozenset[str], weights: str) -> No
 
 def check_start(config: DictConfig) -> None:
     """Refuse a style to start from whose network is another."""
-    if config.init_from is None:
+    if config.init_from is None or config.ckpt_path is not None:  # a checkpoint has the weights
         return
     path = find_style(config.init_from)
     info = read_info(path)

@@ -283,6 +283,11 @@ class Train:
 
     sweep_rule = staticmethod(check_sweep)
 
+    @staticmethod
+    def unused(config: DictConfig) -> frozenset[str]:
+        """A resumed run has its weights in the checkpoint."""
+        return frozenset({"init_from"} if config.get("ckpt_path") is not None else ())
+
 
 @dataclass
 class Optimize:

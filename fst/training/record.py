@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 import fst
 from fst.checkpoints import fingerprint, flat_settings, refuse_changes
 from fst.resources import find_style_image
-from fst.style_info import Run, find_style, read_info
+from fst.style_info import BUNDLED, STYLE_SUFFIX, Run, find_style, read_info
 from fst.training.data.crops import CropDataModule
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,9 @@ class Record:
             log.warning("%s: written by an older fst without its settings; assuming that they are the same", path)
             self._parts = (Run(self._run.style, state["global_step"]),)
             return
-        refuse_changes(path, state[RECORD]["settings"], self._settings, _INSTEAD)
+        before = state[RECORD]["settings"]
+        start = {"init_from": style_name(before.get("init_from")) or None}  # of an older fst it can be a path
+        refuse_changes(path, before | start, self._settings, _INSTEAD)
         self._start, self._parts = (tuple(Run(**run) for run in state[RECORD][of]) for of in ("start", "parts"))
 
     def write(self, state: dict[str, Any], steps: int) -> None:
@@ -92,15 +94,21 @@ class Record:
         return (*(self._parts[:-1] if same else self._parts), run)
 
 
+def style_name(style: str | None) -> str:
+    """Of a style that is given by its name, by `bundled:NAME` or by its path; "" for none."""
+    return Path(str(style or "").removeprefix(BUNDLED)).name.removesuffix(STYLE_SUFFIX)
+
+
 def _history_of(style: str) -> tuple[Run, ...]:
     info = read_info(find_style(style))
     return tuple(info.history) or (Run(info.name, info.steps, versions=info.versions),)
 
 
 def _settings(config: DictConfig, data: pl.LightningDataModule, precision: Any) -> dict[str, Any]:
-    """Settings by dotted key; files and folders are represented by their fingerprints."""
+    """Settings by dotted key; files and folders are represented by their fingerprints, the style that it started from
+    by its name: its file is not needed any more."""
     plain: Any = OmegaConf.to_container(config, resolve=True)
-    found = flat_settings(plain, _MAY_DIFFER)
+    found = flat_settings(plain, _MAY_DIFFER) | {"init_from": style_name(config.init_from) or None}
     files = {
         "style.image": find_style_image(config.style.image),
         "loss_network.weights": Path(config.loss_network.weights),

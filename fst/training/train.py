@@ -30,12 +30,12 @@ from fst.networks.transform import TransformNetwork, build_transform_network
 from fst.rules import load_start
 from fst.signals import Interrupted
 from fst.style_file import load_style, save_style
-from fst.style_info import BUNDLED, STYLE_SUFFIX, StyleInfo, find_style
+from fst.style_info import STYLE_SUFFIX, StyleInfo, find_style
 from fst.training.callbacks import AtomicCheckpoints, GracefulStop, ImageLogger, ProgressBar
 from fst.training.curves import Curves, build_loggers, running
 from fst.training.data.crops import CropDataModule
 from fst.training.module import StyleTransferModule, build_loss, read_style_image
-from fst.training.record import RECORD, Record
+from fst.training.record import RECORD, Record, style_name
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +141,7 @@ def build_module(config: DictConfig, style_image: Tensor) -> StyleTransferModule
     """The transform network and its perceptual loss, as described by the configuration."""
     loss = build_loss(config, style_image)
     network = _build_network(config.model)
-    if config.init_from is not None:
+    if config.init_from is not None and config.ckpt_path is None:  # a checkpoint has the weights
         network.load_state_dict(load_start(config).state_dict())
     if config.compile:
         network.compile(dynamic=False)  # with dynamic shapes it fails at the padding
@@ -269,8 +269,8 @@ def _write_style(
         layers=plain["layers"],
         loss=plain["loss"],
         loss_network=network | {"weights": Path(network["weights"]).name},  # the folder is private
-        init_from=_name_of(start),
-        teacher=_name_of(config.teacher.style),
+        init_from=style_name(start),
+        teacher=style_name(config.teacher.style),
         steps=steps,
         batch_size=batches * plain["data"].get("batch_size", 0),  # a user's own data module may have neither
         image_size=plain["data"].get("size", 0),
@@ -281,8 +281,3 @@ def _write_style(
         scores={name.removeprefix("val/"): score for name, score in scores.items()},
     )
     save_style(path, module.network, info)
-
-
-def _name_of(style: str | None) -> str:
-    """Of a style that is given by its name, by `bundled:NAME` or by its path; "" for none."""
-    return Path((style or "").removeprefix(BUNDLED)).name.removesuffix(STYLE_SUFFIX)

@@ -75,6 +75,10 @@ def test_the_history_of_the_style_it_started_from_comes_first(painting: Path, tm
     resumed = make(painting, init_from=str(tmp_path / "new.safetensors"), ckpt_path="last")
     resumed.resume(Path("x"), saved(second, 3))
     assert parts(resumed, 10) == [("old", 7, 0), ("mine", 10, 10), ("mine", 10, 10)]
+    for moved in ("bundled:new", "gone/new.safetensors"):
+        make(painting, init_from=moved, ckpt_path="last").resume(Path("x"), saved(second, 3))
+    with pytest.raises(UserError, match=r"init_from was new, is None"):
+        make(painting, ckpt_path="last").resume(Path("x"), saved(second, 3))
 
 
 def test_what_changes_the_result_is_refused_and_the_rest_may_change(painting: Path, tmp_path: Path) -> None:

@@ -121,6 +121,15 @@ def test_what_does_not_change_the_result_may_change_and_the_file_tells_it(traine
     assert info().versions == info().history[-1].versions != {}
 
 
+def test_the_style_that_it_started_from_is_not_needed_any_more(tiny: list[str], style_file: Path) -> None:
+    start = Path(shutil.copy(style_file, "start.safetensors"))
+    main([*tiny, f"init_from={start}"])
+    start.unlink()
+    main([*tiny, f"init_from={start}", "ckpt_path=last", "trainer.max_steps=3"])
+    assert info().init_from == "start"
+    assert [(run.style, run.steps) for run in info().history] == [("tiny", 0), ("painting", 2), ("painting", 3)]
+
+
 def test_a_finished_run_trains_nothing_says_so_and_writes_the_same_file(
     trained: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
