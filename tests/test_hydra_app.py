@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from fst.cli import main as fst
 from fst.errors import UserError
-from fst.hydra_app import check_config, config_error, configure, run_application
+from fst.hydra_app import check_config, compose_config, config_error, configure, run_application
 from fst.overrides import read_arguments
 from fst.resources import resource_folder
 from fst.schemas import OPTIMIZE, TRAIN, Trainer
@@ -185,7 +185,7 @@ def test_every_choice_of_every_group_is_as_its_schema_says(command: list[str]) -
         pictures = [style, style.replace("style.image", "content")]
         check_config(OPTIMIZE, compose("optimize", [*pictures, "loss_network.weights=random"]))
         for path in sorted((CONF / "study").glob("*.yaml")):
-            check_config(COMPARE, compose("compare", [*pictures, f"study={path.stem}"]))
+            check_config(COMPARE, compose_config(COMPARE, [*pictures, f"study={path.stem}"]))
 
 
 @pytest.mark.parametrize(
