@@ -16,12 +16,12 @@ from PIL import Image
 from torch import Tensor
 
 from fst.errors import UserError
-from fst.images import read_tensor, to_tensor, to_uint8
+from fst.images import to_tensor, to_uint8
 from fst.inference.video.reader import VideoReader
 from fst.inference.video.steady import CUT, optical_flow
 from fst.inference.video.types import require_opencv
 from fst.motion import Motion, shift, turn
-from fst.pictures import by_number, require_images, resize_longer_side
+from fst.pictures import by_number, read_all, require_images, resize_longer_side
 
 Stylize = Callable[[Tensor], Tensor]  # (1, 3, H, W) in [0, 1] to the same
 
@@ -101,17 +101,22 @@ def _subpixel_errors(stylize: Stylize, photo: Tensor) -> Iterator[float]:
 def read_clip(path: Path, size: int) -> Iterator[Tensor]:
     """The first 20 frames of a video file or a folder of frames, `(1, 3, H, W)` each, the longer side `size` pixels.
 
+    Damaged frames of a folder are left out; a warning names each.
+
     Raises:
         UserError: it cannot be read.
     """
     if path.is_dir():
         frames = sorted(require_images(path, "--video "), key=by_number)
-        yield from (read_tensor(frame, size) for frame in frames[:_MOST_FRAMES])
+        yield from _first(read_all(frames), size)
         return
     with closing(VideoReader(path)) as reader:
-        pictures = (Image.fromarray(frame.picture) for frame in reader if frame.picture is not None)
-        for picture in itertools.islice(pictures, _MOST_FRAMES):
-            yield to_tensor(resize_longer_side(picture, size))
+        yield from _first((Image.fromarray(frame.picture) for frame in reader if frame.picture is not None), size)
+
+
+def _first(pictures: Iterable[Image.Image], size: int) -> Iterator[Tensor]:
+    for picture in itertools.islice(pictures, _MOST_FRAMES):
+        yield to_tensor(resize_longer_side(picture, size))
 
 
 def video_steadiness(stylize: Stylize, frames: Iterable[Tensor]) -> dict[str, float]:

@@ -113,3 +113,12 @@ def test_a_folder_of_frames_is_a_clip(tmp_path: Path) -> None:
     assert len(frames) == 20
     assert frames[3].shape == (1, 3, 10, 20)
     assert round(255 * float(frames[3].mean())) == 3
+
+
+def test_a_damaged_frame_of_a_folder_is_named_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(3):
+        Image.fromarray(np.full((20, 40, 3), number, np.uint8)).save(tmp_path / f"{number}.png")
+    (tmp_path / "1.png").write_bytes(b"damaged")
+    assert [round(255 * float(frame.mean())) for frame in read_clip(tmp_path, size=20)] == [0, 2]
+    assert "left out: " in caplog.text
+    assert "1.png" in caplog.text
