@@ -63,6 +63,7 @@ SMOOTHED = "style.image=smoothed:"  # without grain below so many grey levels, w
 CROPPED = "style.image=cropped:"  # without so many pixels at the right
 NO_STRIP = f"{CROPPED}42"  # without the bare strip of The Scream, which became a line along that border
 CLEAN = [f"{SMOOTHED}13", "loss.weights.grid=20000"]  # against the dots of great_wave
+CLEAN_9 = [f"{SMOOTHED}9", "loss.weights.grid=20000"]
 STEADY_VGG16 = [*STEADY, "loss_network=vgg16", "loss.weights.temporal=5", "trainer.max_steps=120"]
 STEADY_SMALL = [*STEADY, "model=small", "loss.weights.grid=60000"]
 STEADY_REALTIME = [*STEADY, "model=realtime", "loss.weights.grid=60000"]
@@ -129,6 +130,9 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [*STEADY, *long(1300, 0.0006, 32, 2.6, 2, 256), *CLEAN],
         [*STEADY, *long(480, 0.0005, 31.5, 3.2, 2, 256), "seed=1", *CLEAN],
         Mean(16, 0.7),
+        [*STEADY, *long(1500, 0.00065, 31.5, 3.2, 2, 256), "seed=2", *CLEAN],
+        Mean(18, 0.135),
+        [*STEADY, *long(1300, 0.0006, 31.5, 3, 2, 256), "seed=3", *CLEAN_9],
     ],
     "great_wave_claws": [
         ["init_from=bundled:great_wave", *SMALL_CROPS, *WAVE, "loss.weights.style=8", "loss.weights.grid=20000"],
@@ -241,6 +245,9 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [*STEADY_SMALL, *long(1747, 0.00096, 17, 3.49, 8, 256), RANGE],
         [*STEADY_SMALL, *long(1599, 0.0006, 22.6, 3.63, 8, 256), RANGE],
         Mean(12, 0.3),
+        [*STEADY_SMALL, *long(1200, 0.0009, 24, 3.6, 2, 384), RANGE, "seed=3"],
+        [*STEADY_SMALL, *long(450, 0.0009, 36, 5.2, 2, 384), RANGE, "seed=5"],
+        Mean(14, 0.55),
     ],
     "starry_night_small": [
         [*STEADY_SMALL, *FROM_SMALL, "trainer.max_steps=1200"],
