@@ -59,9 +59,14 @@ def _read_weights(architecture: str, layers: frozenset[str], weights: str) -> No
     LossNetwork(architecture, layers, weights)
 
 
+def start_of(config: DictConfig) -> str | None:
+    """The style that a run starts from, if any; a resumed one has its weights and history in the checkpoint."""
+    return config.init_from if config.ckpt_path is None else None
+
+
 def check_start(config: DictConfig) -> None:
     """Refuse a style to start from whose network is another."""
-    if config.init_from is None or config.ckpt_path is not None:  # a checkpoint has the weights
+    if start_of(config) is None:
         return
     path = find_style(config.init_from)
     info = read_info(path)

@@ -12,13 +12,13 @@ from fst.study.cells import COMPARE, Cell, Composed, cell_folder, cells_of, comp
 from fst.sweep import Outcome
 
 
-def _plan(options: Namespace) -> tuple[DictConfig, dict[Cell, Path], dict[Cell, Composed]]:
-    """The study, the folder of each cell and its configurations, checked before the first cell starts."""
+def _plan(options: Namespace) -> tuple[DictConfig, dict[Cell, tuple[Path, Composed]]]:
+    """The study, and of each cell the folder and the configurations, checked before the first cell starts."""
     with composing(COMPARE):
         config = compose_config(COMPARE, options.overrides)
         check_config(COMPARE, config)
-        composed = {cell: compose_cell(config, cell) for cell in cells_of(config)}
-        return config, {cell: cell_folder(config, cell, *both) for cell, both in composed.items()}, composed
+        composed = [(cell, compose_cell(config, cell)) for cell in cells_of(config)]
+        return config, {cell: (cell_folder(config, cell, *both), both) for cell, both in composed}
 
 
 def _as_list(argument: str) -> str:
@@ -41,22 +41,22 @@ def main(arguments: list[str]) -> None:
         return
     if options.multirun:
         raise UserError("-m: fst compare already runs a job for each cell of a study; give each key one value")
-    config, folders, composed = _plan(options)
-    chosen = range(len(folders)) if config.cell is None else [config.cell]
+    config, cells = _plan(options)
+    chosen = range(len(cells)) if config.cell is None else [config.cell]
     options.flags += ["--multirun"]
     options.overrides += [f"cell={','.join(map(str, chosen))}"]
 
     def job(config: DictConfig, _: Path) -> Outcome:
         from fst.study.compare import run_cell
 
-        cell = cells_of(config)[config.cell]
-        return Outcome(run_cell(config, cell, folders[cell], *composed[cell]))
+        cell, (folder, composed) = list(cells.items())[config.cell]
+        return Outcome(run_cell(config, cell, folder, *composed))
 
     launch(COMPARE, options, job)
     from fst.study.compare import read_result
     from fst.study.report import write_report
 
-    results = [read_result(cell, folder) for cell, folder in folders.items()]
+    results = [read_result(cell, folder) for cell, (folder, _) in cells.items()]
     page = write_report(config, results, study_folder(config))
     print(f"{sum('failed' not in result for result in results)} of {len(results)} cells done: {page}")
     if failures := [results[number] for number in chosen if "failed" in results[number]]:

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 import fst
 from fst.checkpoints import fingerprint, flat_settings, refuse_changes
 from fst.resources import find_style_image
+from fst.rules import start_of
 from fst.style_info import BUNDLED, STYLE_SUFFIX, Run, find_style, read_info
 from fst.training.data.crops import CropDataModule
 
@@ -55,7 +56,7 @@ class Record:
         versions = {"fst": fst.__version__, "torch": str(torch.__version__)}
         device = trainer.strategy.root_device.type
         self._run = Run(config.name, 0, trainer.max_steps, device, str(trainer.precision), versions)
-        start = config.init_from if config.ckpt_path is None else None
+        start = start_of(config)
         self._start = _history_of(start) if start else ()  # history of the style that it starts from
         self._parts: tuple[Run, ...] = ()  # earlier parts of this training
 

@@ -27,7 +27,7 @@ from fst.errors import RunError, UserError, find_cause
 from fst.hardware import fast_dtype, keep_large_blocks, pick_device
 from fst.networks.own import build_own_network
 from fst.networks.transform import TransformNetwork, build_transform_network
-from fst.rules import load_start
+from fst.rules import load_start, start_of
 from fst.signals import Interrupted
 from fst.style_file import load_style, save_style
 from fst.style_info import STYLE_SUFFIX, StyleInfo, find_style
@@ -141,7 +141,7 @@ def build_module(config: DictConfig, style_image: Tensor) -> StyleTransferModule
     """The transform network and its perceptual loss, as described by the configuration."""
     loss = build_loss(config, style_image)
     network = _build_network(config.model)
-    if config.init_from is not None and config.ckpt_path is None:  # a checkpoint has the weights
+    if start_of(config) is not None:
         network.load_state_dict(load_start(config).state_dict())
     if config.compile:
         network.compile(dynamic=False)  # with dynamic shapes it fails at the padding

@@ -96,9 +96,9 @@ def test_a_style_that_is_being_written_is_not_taken_for_a_finished_one(
 
 def test_every_network_of_the_study_has_a_slow_peer(photos: Path) -> None:
     command = ["study=fast_sets", f"content={photos / '00.jpg'}", "style.image=pointillism"]  # and none needs photos
-    _, folders, _ = _plan(read_arguments(COMPARE, command))
-    assert len(set(folders.values())) == len(folders)
-    pairs = {method: [(c.layers, c.network) for c in folders if c.method == method] for method in ("slow", "fast")}
+    _, cells = _plan(read_arguments(COMPARE, command))
+    assert len({folder for folder, _ in cells.values()}) == len(cells)
+    pairs = {method: [(c.layers, c.network) for c in cells if c.method == method] for method in ("slow", "fast")}
     assert pairs["slow"] == pairs["fast"]
 
 
