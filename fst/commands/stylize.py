@@ -135,9 +135,11 @@ def run(options: argparse.Namespace) -> int:
     keep_large_blocks()
     if planned is None:
         return _show_camera(options.inputs[0].removeprefix(WEBCAM), open_style, options.style[0])
-    stylizers = [open_style(style) for style in styles]
+    needed = {ending for job in planned.jobs for ending in job.targets}
+    stylizers = {ending: open_style(style) for ending, style in zip(endings, styles, strict=True) if ending in needed}
     status = _report(planned, stylize_all(planned, stylizers, video_options, mask))
-    print(f"backend: {stylizers[0].backends[0].name} on {stylizers[0].device}", file=sys.stderr)
+    first = next(iter(stylizers.values()))
+    print(f"backend: {first.backends[0].name} on {first.device}", file=sys.stderr)
     return status
 
 
@@ -219,7 +221,7 @@ def _ending(options: argparse.Namespace, look: str) -> str:
 
 def _report(planned: "Plan", written: int) -> int:
     """Print what was done; returns the exit status."""
-    targets = [str(target) for job in planned.jobs for target in job.targets]
+    targets = [str(target) for job in planned.jobs for target in job.targets.values()]
     if planned.alone and targets == ["-"]:
         pass  # standard output holds the result
     elif planned.alone and written == 1:

@@ -1,7 +1,7 @@
 """Does what `fst.inference.jobs` planned; an input that fails stops none of the others."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -41,9 +41,10 @@ class _Item:
     """An input on its way through the stages. Once one has failed, the next ones leave it alone."""
 
     job: Job
+    stylizers: Mapping[Path, Stylizer]  # for each target
     image: Image.Image | None = None
     metadata: Metadata | None = None
-    stylized: list[Image.Image] = field(default_factory=list)
+    stylized: dict[Path, Image.Image] = field(default_factory=dict)
     error: Exception | None = None
 
     def then(self, stage: Callable[..., None], *arguments: Any) -> "_Item":
@@ -57,14 +58,14 @@ class _Item:
 
 def stylize_all(
     planned: Plan,
-    stylizers: Sequence[Stylizer],
+    stylizers: Mapping[str, Stylizer],
     video_options: VideoOptions | None = None,
     mask: Image.Image | None = None,
 ) -> int:
     """Stylize pictures and videos; failures go to stderr, one line each. An input is read once for all styles.
 
     Args:
-        stylizers: one for each style of the plan.
+        stylizers: one for each ending that the plan's outputs have.
         mask: white where each picture is to be stylized, black where not.
 
     Returns:
@@ -75,17 +76,18 @@ def stylize_all(
         Interrupted: stopped by a signal in a video, once the frames that were done are in place.
     """
     written = 0
+    at_once = min(stylizer.at_once for stylizer in stylizers.values())
     bar = tqdm(total=len(planned.jobs), unit="file", disable=len(planned.jobs) < 2)
     with bar, logging_redirect_tqdm():  # warnings in lines of their own
-        for kind, jobs in groupby(planned.jobs, partial(_kind, styles=len(stylizers))):
-            items = (_Item(job) for job in jobs)
+        for kind, jobs in groupby(planned.jobs, _kind):
+            items = (_Item(job, {path: stylizers[ending] for ending, path in job.targets.items()}) for job in jobs)
             done: Iterator[_Item]
             if kind == "video":
-                done = (item.then(_stylize_videos, stylizers, video_options, mask) for item in items)
+                done = (item.then(_stylize_videos, at_once, video_options, mask) for item in items)
             elif kind == "small" and len(planned.jobs) > 1:
-                done = _side_by_side(items, stylizers, mask)
+                done = _side_by_side(items, at_once, mask)
             else:
-                done = (item.then(_read, stylizers).then(_paint, stylizers, mask).then(_write) for item in items)
+                done = (item.then(_read).then(_paint, mask).then(_write) for item in items)
             for item in done:
                 with planned.input(item.job.source):
                     if item.error is not None:
@@ -95,7 +97,7 @@ def stylize_all(
     return written
 
 
-def _kind(job: Job, styles: int) -> str:
+def _kind(job: Job) -> str:
     """`video`, `small` for a photo of which several fit into memory at the same time, or `large`."""
     if job.is_video:
         return "video"
@@ -103,26 +105,25 @@ def _kind(job: Job, styles: int) -> str:
         width, height = (0, 0) if job.source == PIPE else image_size(job.source)
     except ImageError:  # will be reported when it is read
         return "small"
-    return "small" if width * height * (1 + styles) <= _SMALL else "large"
+    return "small" if width * height * (1 + len(job.targets)) <= _SMALL else "large"
 
 
-def _side_by_side(photos: Iterable[_Item], stylizers: Sequence[Stylizer], mask: Image.Image | None) -> Iterator[_Item]:
+def _side_by_side(photos: Iterable[_Item], at_once: int, mask: Image.Image | None) -> Iterator[_Item]:
     """Photos that are done: while one is painted, others are read and written."""
-    at_once = min(stylizer.at_once for stylizer in stylizers)
     decoder, encoder = ThreadPoolExecutor(1, "decode"), ThreadPoolExecutor(1, "encode")
     with decoder, encoder, stylizing_threads(at_once) as painters:
-        read = map_in(decoder, lambda photo: photo.then(_read, stylizers), photos, AHEAD)
-        painted = map_in(painters, lambda photo: photo.then(_paint, stylizers, mask), read, at_once)
+        read = map_in(decoder, lambda photo: photo.then(_read), photos, AHEAD)
+        painted = map_in(painters, lambda photo: photo.then(_paint, mask), read, at_once)
         yield from map_in(encoder, lambda photo: photo.then(_write), painted, AHEAD)
 
 
-def _read(photo: _Item, stylizers: Sequence[Stylizer]) -> None:
-    source, size = photo.job.source, stylizers[0].size
+def _read(photo: _Item) -> None:
+    source, size = photo.job.source, next(iter(photo.stylizers.values())).size
 
     def check_size(width: int, height: int) -> None:
-        for stylizer in stylizers:
+        for stylizer in photo.stylizers.values():
             stylizer.check_size(width, height)
-        for target in photo.job.targets:
+        for target in photo.stylizers:
             refuse_too_large(*scaled_size(width, height, size), _suffix(photo.job, target))
 
     file = BytesIO(standard_input().read()) if source == PIPE else None
@@ -136,41 +137,38 @@ def _read(photo: _Item, stylizers: Sequence[Stylizer]) -> None:
             photo.image, photo.metadata = read_photo(source, 2 * size, file, check_size)
 
 
-def _paint(photo: _Item, stylizers: Sequence[Stylizer], mask: Image.Image | None) -> None:
+def _paint(photo: _Item, mask: Image.Image | None) -> None:
     assert photo.image is not None
     with errors_of(photo.job.source):
-        photo.stylized = [stylizer(photo.image, mask) for stylizer in stylizers]
+        photo.stylized = {target: stylizer(photo.image, mask) for target, stylizer in photo.stylizers.items()}
 
 
 def _write(photo: _Item) -> None:
-    for stylized, target in zip(photo.stylized, photo.job.targets, strict=True):
+    for target, stylized in photo.stylized.items():
         if target == PIPE:
             encode_image(stylized, buffer := BytesIO(), _suffix(photo.job, target), photo.metadata)
             standard_output().write(buffer.getvalue())
         else:
             write_image(stylized, target, photo.metadata)
-    photo.image, photo.stylized = None, []  # the memory is free before the next is read
+    photo.image, photo.stylized = None, {}  # the memory is free before the next is read
 
 
 def _suffix(job: Job, target: Path) -> str:
     return picture_suffix(job.format) if target == PIPE else target.suffix.lower()
 
 
-def _stylize_videos(
-    item: _Item, stylizers: Sequence[Stylizer], options: VideoOptions | None, mask: Image.Image | None
-) -> None:
-    job, at_once = item.job, min(stylizer.at_once for stylizer in stylizers)
-    painters = [partial(stylizer, mask=mask) for stylizer in stylizers]
+def _stylize_videos(item: _Item, at_once: int, options: VideoOptions | None, mask: Image.Image | None) -> None:
+    job = item.job
+    outputs = {target: partial(stylizer, mask=mask) for target, stylizer in item.stylizers.items()}
     try:
         with StopRequest() as stop:
-            outputs = dict(zip(job.targets, painters, strict=True))
             result = stylize_video(job.frames or job.source, outputs, options, stop, at_once, job.is_template)
         for note in result.notes:
             tqdm.write(f"fst: {one_line(note)}", file=sys.stderr)
         if stop.signal is not None:
             raise Interrupted(stop.signal, result.frames)
     except Interrupted as stopped:
-        holds = "hold" if len(job.targets) > 1 else "holds"
-        place = f"; {', '.join(map(str, job.targets))} {holds} them" if stopped.step else ""
+        holds = "hold" if len(outputs) > 1 else "holds"
+        place = f"; {', '.join(map(str, outputs))} {holds} them" if stopped.step else ""
         tqdm.write(one_line(f"fst: stopped after {stopped.step} frames{place}"), file=sys.stderr)
         raise

@@ -4,9 +4,9 @@ import glob
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from PIL import UnidentifiedImageError
@@ -34,13 +34,14 @@ class Job:
     """An input, and an output for each style.
 
     Attributes:
+        targets: the outputs; their keys are the endings that `plan` was given, one for each style.
         frames: the pictures that become one video.
         format: of what is written to standard output.
         is_template: whether the target names numbered pictures, because the user gave it as such.
     """
 
     source: Path
-    targets: tuple[Path, ...]
+    targets: Mapping[str, Path]
     is_video: bool
     frames: tuple[Path, ...] = ()
     format: str | None = None
@@ -133,36 +134,51 @@ def plan(
     taken: set[Path] = set()
     for job in jobs:
         with planned.input(job.source):
-            _check_targets(job, taken, force)
+            job = _writable(job, taken, force, planned)
             if planned.alone:  # of several, each is opened when its turn comes
                 _check_source(job)
-            planned.jobs.append(job)
-            taken.update(job.targets)
+            if job.targets:
+                planned.jobs.append(job)
+                taken.update(job.targets.values())
     return planned
 
 
-def _check_targets(job: Job, taken: set[Path], force: bool) -> None:
-    for target in job.targets:
-        if target == PIPE:
-            standard_output()
-            continue
-        if target in taken:
-            raise UserError(f"{job.source}: {target} is already another input's output; use separate folders")
-        if job.is_video and target.suffix.lower() in WRITABLE_PICTURE_SUFFIXES and not job.is_template:
-            numbered = target.with_stem(f"{target.stem}-%05d")
-            known = job.source.suffix.lower() in VIDEO_SUFFIXES | {".gif"}
-            what = "a video" if known else "taken for a video, being no picture that fst reads"
-            raise UserError(f"{job.source} is {what}, {target} one picture; -o {numbered} writes each frame")
-        if not job.is_video and (job.is_template or target.suffix.lower() in VIDEO_SUFFIXES):
-            raise UserError(f"{job.source}: one picture, and {target} is for a video; name a picture (.png, .jpg, …)")
-        check_writable(target)
-        existing = find_frames(target) if job.is_template else [target]
-        if existing and existing[0].exists() and not force:
-            raise UserError(f"{existing[0]} exists; --force overwrites it, -o NAME keeps both")
+def _writable(job: Job, taken: set[Path], force: bool, planned: Plan) -> Job:
+    """The job without the outputs that cannot be written; each of several is reported, a single one raises an error."""
+    targets = {}
+    for ending, target in job.targets.items():
+        try:
+            _check_target(job, target, taken, force)
+        except UserError as error:
+            if len(job.targets) == 1:
+                raise
+            planned.fail(error)
+        else:
+            targets[ending] = target
+    return replace(job, targets=targets)
+
+
+def _check_target(job: Job, target: Path, taken: set[Path], force: bool) -> None:
+    if target == PIPE:
+        standard_output()
+        return
+    if target in taken:
+        raise UserError(f"{job.source}: {target} is already another input's output; use separate folders")
+    if job.is_video and target.suffix.lower() in WRITABLE_PICTURE_SUFFIXES and not job.is_template:
+        numbered = target.with_stem(f"{target.stem}-%05d")
+        known = job.source.suffix.lower() in VIDEO_SUFFIXES | {".gif"}
+        what = "a video" if known else "taken for a video, being no picture that fst reads"
+        raise UserError(f"{job.source} is {what}, {target} one picture; -o {numbered} writes each frame")
+    if not job.is_video and (job.is_template or target.suffix.lower() in VIDEO_SUFFIXES):
+        raise UserError(f"{job.source}: one picture, and {target} is for a video; name a picture (.png, .jpg, …)")
+    check_writable(target)
+    existing = find_frames(target) if job.is_template else [target]
+    if existing and existing[0].exists() and not force:
+        raise UserError(f"{existing[0]} exists; --force overwrites it, -o NAME keeps both")
 
 
 def _check_source(job: Job) -> None:
-    if job.targets == (PIPE,):
+    if PIPE in job.targets.values():
         (video_format if job.is_video else picture_suffix)(job.format)
     if job.source == PIPE:  # what has been read cannot be read again
         return
@@ -199,11 +215,12 @@ def _jobs(
         sources, numbered = tuple(path for path, _ in found), is_template(output)
         if _become_video(sources, output):
             source = sources[0] if len(sources) == 1 else sources[0].parent
-            yield Job(source, (output,), True, sources, is_template=numbered)
+            yield Job(source, {endings[0]: output}, True, sources, is_template=numbered)
         elif len(found) > 1:
             raise UserError(f"-o {output} is one file for {len(found)} inputs; name a folder")
         else:
-            yield Job(sources[0], (output,), _is_video(sources[0]), format=output_format, is_template=numbered)
+            target = {endings[0]: output}
+            yield Job(sources[0], target, _is_video(sources[0]), format=output_format, is_template=numbered)
         return
     folder = output or Path()
     for source, place in found:
@@ -212,8 +229,8 @@ def _jobs(
             suffix = place.suffix if suffix in WRITABLE_VIDEO_SUFFIXES else ".mkv"  # Matroska holds every kind of sound
         else:
             suffix = place.suffix if suffix in WRITABLE_PICTURE_SUFFIXES else ".png"
-        targets = (folder / place.with_name(f"{place.stem}-{ending}{suffix}") for ending in endings)
-        yield Job(source, tuple(targets), is_video)
+        targets = {ending: folder / place.with_name(f"{place.stem}-{ending}{suffix}") for ending in endings}
+        yield Job(source, targets, is_video)
 
 
 def names_file(output: Path) -> bool:

@@ -1,5 +1,6 @@
 """Videos in the command `fst stylize`; for pictures see tests/test_cli.py."""
 
+import dataclasses
 import os
 import signal
 import threading
@@ -19,6 +20,7 @@ from fst.inference.stylizer import Stylizer
 from fst.inference.video.pipeline import stylize_video
 from fst.pictures import read_photo
 from fst.signals import StopRequest
+from fst.style_file import load_style, save_style
 from tests.clips import gray, invert, look, make_gif, make_video, same
 from tests.conftest import make_picture
 from tests.mistakes import run
@@ -101,6 +103,26 @@ def test_existing_videos_need_force(clip: Path, fake: FakeStylizer, capsys: pyte
     Path("frames/0001.png").unlink()
     assert stylize("clip.mp4", "-o", "frames/%04d.png") == 2
     assert "frames/0002.png exists" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["a.png", "clip.mp4"])
+def test_an_existing_output_costs_none_of_the_other_styles(
+    clip: Path, fake: FakeStylizer, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    make_picture(20, 20).save("a.png")
+    run = Path("outputs/tiny/run")
+    network, info = load_style(run / "tiny.safetensors")
+    save_style(run / "own.safetensors", network, dataclasses.replace(info, name="own"))
+    there, other = (Path(name).with_stem(f"{Path(name).stem}-{style}") for style in ("tiny", "own"))
+    there.write_bytes(b"precious")
+    assert stylize(name, "-s", "own") == 1
+    captured = capsys.readouterr()
+    assert f"fst: {there} exists; --force overwrites it, -o NAME keeps both\n" in captured.err
+    assert captured.out == f"{other}\n"
+    assert there.read_bytes() == b"precious"
+    assert other.is_file()
+    assert stylize(name, "-s", "own") == 1
+    assert capsys.readouterr().err.endswith("0 stylized, 2 failed\n")
 
 
 def test_pictures_become_a_video_where_one_is_asked_for(
@@ -283,7 +305,7 @@ def test_a_video_can_be_stylized_in_any_thread(clip: Path, fake: FakeStylizer) -
     before = signal.getsignal(signal.SIGINT)
     written: list[int] = []
     planned = plan(["clip.mp4"], Path("out.mp4"), ["tiny"])
-    thread = threading.Thread(target=lambda: written.append(stylize_all(planned, [fake])))
+    thread = threading.Thread(target=lambda: written.append(stylize_all(planned, {"tiny": fake})))
     thread.start()
     thread.join()
     assert written == [1]
