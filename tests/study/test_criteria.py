@@ -99,7 +99,7 @@ def test_scores_are_means_over_the_pictures_and_always_the_same(network: LossNet
     both = criteria.score(photos, pictures)
     assert both == Criteria(network, [picture("woodcut_sea")]).score(photos, pictures)
     one, other = (criteria.score(photos[n : n + 1], pictures[n : n + 1]) for n in (0, 1))
-    for name in ("style", "content", "color"):
+    for name in ("style", "content", "color", "weave"):
         assert getattr(both, name) == pytest.approx((getattr(one, name) + getattr(other, name)) / 2, rel=1e-4)
     assert list(both.style_layers) == list(relu_layers("compact"))
     assert sum(both.style_layers.values()) / 12 == pytest.approx(both.style, rel=1e-4)
