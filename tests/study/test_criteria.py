@@ -1,5 +1,8 @@
 """The criteria on pictures whose order is known, measured with the bundled loss network."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import Tensor
@@ -113,6 +116,24 @@ def test_the_nearest_size_of_the_painting_counts(network: LossNetwork) -> None:
     pictures = torch.cat([resize(small, (SIDE, SIDE)), large[:, :, :SIDE, :SIDE]])
     alone = [Criteria(network, [size]).score(photos, pictures).style for size in (small, large)]
     assert Criteria(network, [small, large]).score(photos, pictures).style < min(alone)
+
+
+@dataclass
+class Scaled:
+    """A loss network whose layers are the pixels, multiplied."""
+
+    factor: float
+    architecture: str = "compact"
+
+    def __call__(self, images: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+        return dict.fromkeys(layers, self.factor * images)
+
+
+def test_layers_count_alike_however_large_their_features_are() -> None:
+    painting, photo = picture("woodcut_sea"), picture("stained_glass")
+    one, other = (Criteria(Scaled(factor), [painting]).score(photo, photo).style for factor in (1.0, 100.0))
+    assert one == pytest.approx(other, rel=1e-4)
+    assert one > 0.1
 
 
 def test_distributions_of_any_number_of_values_can_be_compared() -> None:
