@@ -12,7 +12,7 @@ from fst.images import read_tensor, resize
 from fst.networks.vgg import LossNetwork
 from fst.networks.vgg_layers import relu_layers
 from fst.resources import find_style_image
-from fst.study.criteria import Criteria, projected_quantiles, sliced_wasserstein
+from fst.study.criteria import Criteria, projected_quantiles, sliced_wasserstein, structure_distance
 
 SIDE = 64
 
@@ -141,3 +141,12 @@ def test_distributions_of_any_number_of_values_can_be_compared() -> None:
     same = sliced_wasserstein(projected_quantiles(values), projected_quantiles(values[:, :, :, ::2]))
     moved = sliced_wasserstein(projected_quantiles(values), projected_quantiles(values[:, :, :7] + 1))
     assert same < 0.1 < 0.4 < moved
+
+
+def test_the_structure_of_two_pictures_differs_by_how_their_places_differ() -> None:
+    """One place of four has another feature; another place, in the other picture."""
+    same, other = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    second = torch.stack([same, other, same, same], 1).view(1, 2, 2, 2)
+    third = torch.stack([same, same, other, same], 1).view(1, 2, 2, 2)
+    assert structure_distance(second, third).item() == pytest.approx((1 + 2 / 3 + 2 / 3 + 1) / 4)
+    assert structure_distance(second, 5 * second).item() == pytest.approx(0, abs=1e-6)
