@@ -6,6 +6,7 @@ import itertools
 import logging
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ _MAY_DIFFER = ("trials", "minutes", "sampler", "first", "name", "config_dir", "s
 class Workbench:
     """Makes and scores the pictures of candidates."""
 
-    def __init__(self, config: DictConfig, first: list[Candidate]) -> None:
+    def __init__(self, config: DictConfig, first: Sequence[Candidate]) -> None:
         self._config, self.device = config, pick_device(config.device)
         space = usable(config.space, config.loss_network.architecture)
         layers = {*space["content"], *space["style"]}
@@ -140,8 +141,12 @@ def train_overrides(config: DictConfig, candidate: Candidate, folder: Path) -> l
     return [*overrides_of(values), *device_overrides(config.device), *search_path(str(folder))]
 
 
-def search(config: DictConfig, folder: Path) -> str:
+def search(config: DictConfig, folder: Path, first: Sequence[Candidate] | None = None) -> str:
     """Run the trials that are left, check the result on other photos, and write page, numbers and layer sets.
+
+    Args:
+        config: of `fst search`.
+        first: tried before the sampler chooses; `None` means the layer sets that the configuration names.
 
     Returns:
         The page's path, and the commands that train with the result.
@@ -152,7 +157,8 @@ def search(config: DictConfig, folder: Path) -> str:
         KeyboardInterrupt: stopped by a signal; what is done is kept, and its page is written.
     """
     keep_large_blocks()
-    first = named_candidates(config)
+    if first is None:
+        first = named_candidates(config)
     space = usable(config.space, config.loss_network.architecture)
     left_out = [name for name in config.first if name not in {candidate.name for candidate in first}]
     left_out += [layer for key in ("content", "style") for layer in config.space[key] if layer not in space[key]]

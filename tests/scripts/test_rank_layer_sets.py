@@ -1,0 +1,51 @@
+"""Sets over several style weights; a second run goes on with another set."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fst.study.search import Workbench
+from scripts.rank_layer_sets import change, main
+
+
+def run(monkeypatch: pytest.MonkeyPatch, photos: Path, *sets: str) -> None:
+    command = ["rank", *sets, "--paintings", "woodcut_sea", "--style-weights", "5", "50", "--overrides"]
+    small = ["size=32", "steps=2", "loss_network=compact", f"photos={photos}"]
+    monkeypatch.setattr("sys.argv", [*command, *small])
+    main()
+
+
+def test_sets_are_compared_with_the_first_and_more_can_be_added(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made: list[str] = []
+    make = Workbench.make
+    monkeypatch.setattr(Workbench, "make", lambda self, c, *rest: made.append(c.name) or make(self, c, *rest))
+    run(monkeypatch, photos, "johnson", "shallow")
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["shallow"]
+    assert made[:4] == ["johnson 5", "johnson 50", "shallow 5", "shallow 50"]
+    made.clear()
+    run(monkeypatch, photos, "johnson", "relu2_2", "johnson_code")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["relu2_2", "johnson_code"]
+    assert "woodcut_sea " in lines[0]
+    assert made[:4] == ["relu2_2 5", "relu2_2 50", "johnson_code 5", "johnson_code 50"], "the others are done"
+    assert Path("outputs/rank/woodcut_sea/woodcut_sea.html").is_file()
+
+
+def test_curves_are_compared_where_both_have_points() -> None:
+    one = np.array([[4.0, 1.0], [2.0, 2.0], [1.0, 4.0]])
+    assert change(one, one * [0.5, 1], 0) == pytest.approx(-0.5)
+    assert change(one, one[:2] * [1, 0.5], 1) == pytest.approx(-0.5), "the third is out of reach"
+    assert np.isnan(change(one, one * [100, 100], 0))
+
+
+def test_a_set_that_the_loss_network_lacks_is_named(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        run(monkeypatch, photos, "johnson", "novak_all")
+    assert "novak_all: compact lacks a layer of it; leave it out" in capsys.readouterr().err
