@@ -34,6 +34,8 @@ def import_style(path: Path, name: str) -> tuple[TransformNetwork, StyleInfo]:
     first, blocks = weights.get("conv1.conv2d.weight"), {key.split(".")[0] for key in weights if key.startswith("res")}
     if first is None or first.ndim != 4:
         raise UserError(f"{path}: no network of pytorch/examples: it has no conv1.conv2d.weight")
+    if not blocks:
+        raise UserError(f"{path}: no network of pytorch/examples: it has no res1.conv1.conv2d.weight")
     arguments = {"width": first.shape[0], "blocks": len(blocks)}
     with torch.device("meta"):
         network = build_transform_network(_ARCHITECTURE, **arguments)

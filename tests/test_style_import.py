@@ -112,6 +112,7 @@ def test_other_files_are_one_line(original: Original) -> None:
     torch.save({"features.0.weight": weights[first]}, "vgg.pth")
     torch.save(weights | {"attention.weight": torch.zeros(1)}, "more.pth")
     torch.save({key: value for key, value in weights.items() if "deconv2" not in key}, "fewer.pth")
+    torch.save({key: value for key, value in weights.items() if not key.startswith("res")}, "flat.pth")
     torch.save(weights | {"in5.bias": torch.zeros(9)}, "odd.pth")
     torch.save(weights | {"in5.bias": torch.full((WIDTH,), float("nan"))}, "nan.pth")
     Path("text.pth").write_text("no weights")
@@ -123,6 +124,7 @@ def test_other_files_are_one_line(original: Original) -> None:
         "vgg.pth --name a": "it has no conv1.conv2d.weight",
         "more.pth --name a": "it has attention.weight, too",
         "fewer.pth --name a": "deconv2.conv2d.weight is missing",
+        "flat.pth --name a": "it has no res1.conv1.conv2d.weight",
         "odd.pth --name a": "in5.bias is (9,), not (4,)",
         "nan.pth --name a": "NaN or infinity",
         "missing.pth --name a": "missing.pth: no such file",
