@@ -55,7 +55,9 @@ def _describe(path: Path, looks: Mapping[str, str]) -> str:
     if info.init_from:
         made += f", from {info.init_from}"
     if info.steps:  # known for what fst trained
-        made += f", {info.steps} steps of {info.batch_size} at {info.image_size} px"
+        made += f", {info.steps} steps of {info.batch_size}"
+    if info.image_size:  # photos of the user's own may have any
+        made += f" at {info.image_size} px"
     return f"{looks.get(info.name) or looks.get(image, f'as {image}')}; {made}"
 
 

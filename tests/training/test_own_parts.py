@@ -148,11 +148,13 @@ class Unvalidated(pl.LightningDataModule):
         return Photos(self.batch_size).train_dataloader()
 
 
-def test_photos_of_ones_own_without_validation(small: list[str]) -> None:
+def test_photos_of_ones_own_without_validation(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     own = ["data=custom", f"data._target_={__name__}.Unvalidated", "model.width=4", "model.blocks=1"]
     assert main(["train", *small, *own]) == 0
     (path,) = Path("outputs/mine").glob("*/mine.safetensors")
     assert (read_info(path).steps, dict(read_info(path).scores)) == (2, {})
+    assert main(["styles"]) == 0
+    assert f", 2 steps of 4  {path}" in capsys.readouterr().out, "of no size that is known"
 
 
 def test_a_loss_term_of_ones_own(small: list[str], photos: Path) -> None:
