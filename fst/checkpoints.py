@@ -14,6 +14,7 @@ from typing import Any
 
 from fst.errors import RunError, UserError
 from fst.files import expand_user, fill, write_errors_of, written_atomically
+from fst.typed import show
 
 log = logging.getLogger(__name__)
 
@@ -178,8 +179,7 @@ def refuse_changes(
 
 
 def _shown(settings: Mapping[str, Any], key: str) -> str:
-    text = str(settings[key]) if key in settings else "not set"
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    return show(settings[key], _LONGEST) if key in settings else "not set"
 
 
 def fingerprint(path: Path) -> str:

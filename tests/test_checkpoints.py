@@ -154,12 +154,12 @@ def test_the_newest_run_is_found_by_either_of_its_checkpoints(tmp_path: Path, mo
 
 
 def test_settings_that_differ_are_named_with_both_values() -> None:
-    before = {"lr": 1.0, "layers": ["a"], "gone": 1, "same": 2}
+    before = {"lr": None, "layers": ["a"], "gone": 1, "same": 2}
     refuse_changes(Path("x.ckpt"), before, dict(before), "never")
     with pytest.raises(UserError) as refused:
         refuse_changes(Path("x.ckpt"), before, {"lr": 2.0, "layers": ["b"], "same": 2, "new": "n" * 99}, "begin anew")
-    line = str(refused.value)
-    assert line.startswith("ckpt_path=x.ckpt: made with other settings: lr was 1.0, is 2.0; layers was ['a'], is ['b']")
+    line = str(refused.value)  # with the values as they are typed
+    assert line.startswith("ckpt_path=x.ckpt: made with other settings: lr was null, is 2.0; layers was [a], is [b]")
     assert line.endswith("; and 2 more; begin anew")
 
 

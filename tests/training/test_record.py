@@ -77,7 +77,7 @@ def test_the_history_of_the_style_it_started_from_comes_first(painting: Path, tm
     assert parts(resumed, 10) == [("old", 7, 0), ("mine", 10, 10), ("mine", 10, 10)]
     for moved in ("bundled:new", "gone/new.safetensors"):
         make(painting, init_from=moved, ckpt_path="last").resume(Path("x"), saved(second, 3))
-    with pytest.raises(UserError, match=r"init_from was new, is None"):
+    with pytest.raises(UserError, match=r"init_from was new, is null"):
         make(painting, ckpt_path="last").resume(Path("x"), saved(second, 3))
 
 
