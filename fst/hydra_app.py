@@ -315,7 +315,6 @@ def config_error(application: Application, error: Exception) -> UserError:
         return UserError(f"{show(found[1])}: {unknown_path(application.schema, found[1])}")
     if found := re.search(r"Ambiguous value for argument '(.+?)' 1\.", text):
         key, _, value = found[1].partition("=")
-        return UserError(
-            f"{show(found[1])}: several values; -m does a run for each, {show(f'{key}=[{value}]')} is a list"
-        )
+        each = "fst compare takes one" if application.command == "compare" else "-m does a run for each"
+        return UserError(f"{show(found[1])}: several values; {each}, {show(f'{key}=[{value}]')} is a list")
     return UserError(show(text, 200))

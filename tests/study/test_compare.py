@@ -275,3 +275,12 @@ def test_the_sources_claims_hold_on_real_weights(
     weights = f"weights.vgg19={real_files / 'weights/vgg19_features.safetensors'}"
     main([f"study={study}", f"content={photo}", f"style.image={painting}", "style.size=96", weights, *options])
     assert numbers(study)["verdict"].startswith("The claim holds")
+
+
+def test_several_values_of_a_key_are_refused_with_and_without_m(small: list[str]) -> None:
+    for choices, named in (
+        (["size=48,64"], "fst compare takes one"),
+        (["-m", "size=48,64"], "give each key one value"),
+    ):
+        with pytest.raises(UserError, match=named):
+            main(["layers=johnson", *small, *choices])
