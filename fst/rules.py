@@ -74,7 +74,8 @@ def check_start(config: DictConfig) -> None:
     if dict(config.model) != {kind: info.architecture, **info.arguments}:
         raise UserError(
             f"init_from={config.init_from}: {path} has another network, {info.architecture} with "
-            f"{dict(info.arguments)}; choose the model that it has, or init_from=null for random weights"
+            f"{dict(info.arguments)}; choose the model that it has (an imported one has none), or "
+            "init_from=null for random weights"
         )
     load_start(config)
 
