@@ -25,11 +25,11 @@ from fst.study.space import named_candidates
 
 OBJECTIVES = ("style", "content")
 STYLE_SCALE = 2.0  # longer side of the style image, divided by the photos' side: as in `fst train` by default
-Scores = dict[str, dict[float, list[float]]]  # style and content distance, by set and style weight
+Curves = dict[str, list[list[float]]]  # of each set the style and content distance at each style weight
 
 
-def scores_of(painting: str, options: argparse.Namespace) -> Scores:
-    """The scores for one painting; what failed is missing.
+def curves_of(painting: str, options: argparse.Namespace) -> Curves:
+    """The curves for one painting, without what failed.
 
     Raises:
         UserError: the loss network lacks a layer of a set.
@@ -41,7 +41,7 @@ def scores_of(painting: str, options: argparse.Namespace) -> Scores:
         raise UserError(f"{missing[0]}: {config.loss_network.architecture} lacks a layer of it; leave it out")
     folder = options.folder / Path(painting).stem
     numbers = folder / f"{config.name}.json"
-    before = names_of(numbers) if numbers.is_file() else {}
+    before = trials_of(numbers) if numbers.is_file() else {}
     first = [
         replace(candidate, name=f"{name} {weight:g}", style_weight=weight, style_scale=STYLE_SCALE)
         for name, candidate in sets.items()
@@ -50,15 +50,14 @@ def scores_of(painting: str, options: argparse.Namespace) -> Scores:
     config.first = [candidate.name for candidate in first]
     config.trials = len(before.keys() | set(config.first))
     search(config, folder, first)
-    tried = names_of(numbers)
-    keys = {name: {weight: f"{name} {weight:g}" for weight in options.style_weights} for name in sets}
-    return {name: {w: tried[key] for w, key in of_set.items() if key in tried} for name, of_set in keys.items()}
+    tried = trials_of(numbers)
+    return {name: [point for w in options.style_weights if (point := tried.get(f"{name} {w:g}"))] for name in sets}
 
 
-def names_of(numbers: Path) -> dict[str, list[float]]:
-    """The scores that a search wrote, by the name of the candidate."""
+def trials_of(numbers: Path) -> dict[str, list[float] | None]:
+    """The scores that a search wrote by the name of the candidate, `None` where a trial failed or was stopped."""
     trials = json.loads(numbers.read_text())["trials"]
-    return {t["candidate"]["name"]: [t["scores"][key] for key in OBJECTIVES] for t in trials if t["scores"]}
+    return {t["candidate"]["name"]: t["scores"] and [t["scores"][key] for key in OBJECTIVES] for t in trials}
 
 
 def change(one: np.ndarray, other: np.ndarray, axis: int) -> float:
@@ -78,12 +77,12 @@ def change(one: np.ndarray, other: np.ndarray, axis: int) -> float:
     return float(np.expm1(reached.mean())) if len(reached) else float("nan")
 
 
-def show(name: str, reference: str, scores: dict[str, Scores]) -> str:
+def show(name: str, reference: str, curves: dict[str, Curves]) -> str:
     """A line: a set's changes of style and of content for each painting, and their means over the paintings."""
-    curves = ([np.array([*of[key].values()]) for key in (reference, name)] for of in scores.values())
-    changes = np.array([[change(one, other, axis) for axis in (0, 1)] for one, other in curves])
+    pairs = ([np.array(of[key]).reshape(-1, 2) for key in (reference, name)] for of in curves.values())
+    changes = np.array([[change(one, other, axis) for axis in (0, 1)] for one, other in pairs])
     reached = changes[~np.isnan(changes).any(1)]
-    rows = [*zip(scores, changes, strict=True)]
+    rows = [*zip(curves, changes, strict=True)]
     if len(reached):
         rows.append(("mean", reached.mean(0)))
     parts = (f"{painting} {style:+.1%} {content:+.1%}" for painting, (style, content) in rows)
@@ -99,11 +98,11 @@ def main() -> None:
     parser.add_argument("--overrides", nargs="+", default=[], help="of fst search: photos=PHOTOS size=128")
     options = parser.parse_args()
     try:
-        scores = {Path(painting).stem: scores_of(painting, options) for painting in options.paintings}
+        curves = {Path(painting).stem: curves_of(painting, options) for painting in options.paintings}
     except (UserError, RunError) as error:
         parser.error(one_line(error))
     for name in options.sets[1:]:
-        print(show(name, options.sets[0], scores))
+        print(show(name, options.sets[0], curves))
 
 
 if __name__ == "__main__":
