@@ -213,14 +213,14 @@ def _jobs(
     """Each input with its targets. The tree below an input folder is kept."""
     if output is not None and is_file:
         sources, numbered = tuple(path for path, _ in found), is_template(output)
+        targets = {endings[0]: output}
         if _become_video(sources, output):
             source = sources[0] if len(sources) == 1 else sources[0].parent
-            yield Job(source, {endings[0]: output}, True, sources, is_template=numbered)
+            yield Job(source, targets, True, sources, is_template=numbered)
         elif len(found) > 1:
             raise UserError(f"-o {output} is one file for {len(found)} inputs; name a folder")
         else:
-            target = {endings[0]: output}
-            yield Job(sources[0], target, _is_video(sources[0]), format=output_format, is_template=numbered)
+            yield Job(sources[0], targets, _is_video(sources[0]), format=output_format, is_template=numbered)
         return
     folder = output or Path()
     for source, place in found:
