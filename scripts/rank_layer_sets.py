@@ -78,13 +78,12 @@ def change(one: np.ndarray, other: np.ndarray, axis: int) -> float:
 
 
 def show(name: str, reference: str, curves: dict[str, Curves]) -> str:
-    """A line: a set's changes of style and of content for each painting, and their means over the paintings."""
+    """A line: a set's changes of style and of content for each painting, and the means of those that are known."""
     pairs = ([np.array(of[key]).reshape(-1, 2) for key in (reference, name)] for of in curves.values())
     changes = np.array([[change(one, other, axis) for axis in (0, 1)] for one, other in pairs])
-    reached = changes[~np.isnan(changes).any(1)]
-    rows = [*zip(curves, changes, strict=True)]
-    if len(reached):
-        rows.append(("mean", reached.mean(0)))
+    known = [column[~np.isnan(column)] for column in changes.T]
+    means = [column.mean() if len(column) else np.nan for column in known]
+    rows = [*zip(curves, changes, strict=True), ("mean", means)]
     parts = (f"{painting} {style:+.1%} {content:+.1%}" for painting, (style, content) in rows)
     return f"{name}: {', '.join(parts)}".replace("+nan%", "—")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fst.study.search import Workbench
-from scripts.rank_layer_sets import change, main
+from scripts.rank_layer_sets import change, main, show
 
 
 def run(monkeypatch: pytest.MonkeyPatch, photos: Path, *sets: str) -> None:
@@ -40,6 +40,14 @@ def test_curves_are_compared_where_both_have_points() -> None:
     assert change(one, one * [0.5, 1], 0) == pytest.approx(-0.5)
     assert change(one, one[:2] * [1, 0.5], 1) == pytest.approx(-0.5), "the third is out of reach"
     assert np.isnan(change(one, one * [100, 100], 0))
+
+
+def test_a_painting_where_curves_do_not_meet_is_left_out_of_the_mean() -> None:
+    curves = {
+        "a": {"one": [[4.0, 1.0], [2.0, 2.0]], "other": [[2.0, 1.0], [1.0, 2.0]]},
+        "b": {"one": [[4.0, 1.0], [2.0, 2.0]], "other": [[40.0, 10.0], [20.0, 20.0]]},
+    }
+    assert show("other", "one", curves) == "other: a -50.0% -50.0%, b — —, mean -50.0% -50.0%"
 
 
 def test_a_set_that_the_loss_network_lacks_is_named(
