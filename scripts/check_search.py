@@ -29,9 +29,8 @@ from fst.resources import find_style_image
 from fst.study.criteria import Criteria
 from fst.study.search import SCORED_SCALES
 from fst.study.space import Candidate, layer_set
+from fst.study.trials import OBJECTIVES
 from fst.training.data.crops import centre_crop
-
-OBJECTIVES = ("style", "content")
 
 
 def choose(trials: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:

@@ -22,8 +22,8 @@ from fst.overrides import quote
 from fst.study.search import search
 from fst.study.search_config import SEARCH
 from fst.study.space import named_candidates
+from fst.study.trials import OBJECTIVES
 
-OBJECTIVES = ("style", "content")
 STYLE_SCALE = 2.0  # longer side of the style image, divided by the photos' side: as in `fst train` by default
 Curves = dict[str, list[list[float]]]  # of each set the style and content distance at each style weight
 
