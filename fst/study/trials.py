@@ -104,7 +104,8 @@ class Trials:
                     trial.set_user_attr("worker", self._worker)
                     self._running = trial
                     return trial.number, candidate
-                self._study.tell(trial, state=TrialState.FAIL)  # it has no candidate, so it is not counted
+                trial.set_user_attr("candidate", None)  # not counted; a named set that a stop left unfinished had one
+                self._study.tell(trial, state=TrialState.FAIL)
                 trial = None
         return None
 
@@ -124,7 +125,7 @@ class Trials:
     def all(self) -> list[Tried]:
         """The trials that were begun, by number."""
         trials = self._study.get_trials(deepcopy=False)
-        return [_tried(trial) for trial in trials if "candidate" in trial.user_attrs]
+        return [_tried(trial) for trial in trials if trial.user_attrs.get("candidate")]
 
     def add_check(self, number: int, scores: Scores) -> None:
         """Store the scores of a finished trial on other photos."""
@@ -217,7 +218,7 @@ def _distributions(space: Mapping[str, Sequence[Any]]) -> dict[str, BaseDistribu
 
 
 def _is_rejected(trial: FrozenTrial) -> bool:
-    return trial.state.is_finished() and "candidate" not in trial.user_attrs
+    return trial.state.is_finished() and not trial.user_attrs.get("candidate")
 
 
 def _tried(trial: FrozenTrial) -> Tried:

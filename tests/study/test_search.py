@@ -104,6 +104,27 @@ def test_a_search_goes_on_with_other_named_sets(small: list[str]) -> None:
     assert [trial["candidate"]["name"] for trial in numbers()["trials"]] == ["johnson", "", "shallow"]
 
 
+def test_a_named_set_that_a_stop_left_unfinished_is_not_counted_without_it(
+    small: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = Workbench.make
+
+    def stops_at_deep(workbench, candidate, *rest):
+        if candidate.name == "deep":
+            raise KeyboardInterrupt
+        return make(workbench, candidate, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Workbench, "make", stops_at_deep)
+        with pytest.raises(KeyboardInterrupt):
+            main([*small, "trials=3", "first=[johnson,deep]"])
+    main([*small, "trials=2", "first=[johnson,shallow]"])
+    main([*small, "trials=3", "first=[johnson,deep]"])
+    trials = numbers()["trials"]
+    assert [trial["candidate"]["name"] for trial in trials] == ["johnson", "shallow", "deep"]
+    assert all(trial["scores"] for trial in trials)
+
+
 def test_sets_and_layers_that_the_network_lacks_are_named_once(
     small: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
