@@ -1,8 +1,11 @@
 """The two kinds of errors that a user sees as one line instead of a traceback, and how that line is made."""
 
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
 
 LONGEST_LINE = 400  # characters of a message: libraries may add pages
 
@@ -29,6 +32,24 @@ def find_cause(error: BaseException) -> UserError | RunError | None:
         seen.add(id(link))
         link = link.__cause__ or link.__context__
     return None
+
+
+def run_script(main: Callable[[], int | None]) -> NoReturn:
+    """End the process with the status that `main` returns. A UserError, a RunError, a file that cannot be opened and
+    Ctrl-C are one line in place of a traceback."""
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        message, status = "stopped", 130
+    except Exception as error:
+        if cause := find_cause(error):
+            message, status = one_line(cause), cause.exit_status
+        elif isinstance(error, OSError) and error.filename is not None:
+            message, status = one_line(f"{error.filename}: {error.strerror}"), RunError.exit_status
+        else:
+            raise
+    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    sys.exit(status)
 
 
 @contextmanager

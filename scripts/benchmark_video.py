@@ -20,6 +20,7 @@ import av
 import numpy as np
 from PIL import Image
 
+from fst.errors import run_script
 from fst.files import write_atomically
 from fst.hardware import keep_large_blocks, peak_memory_mib
 from fst.inference.stylizer import Stylizer
@@ -133,4 +134,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from playwright.sync_api import sync_playwright
 
+from fst.errors import run_script
 from fst.inference.backends import open_backend
 from fst.inference.web.runtime import BUILDS, read_runtime
 from fst.inference.web.server import SiteServer
@@ -83,4 +84,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

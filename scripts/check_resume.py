@@ -23,7 +23,7 @@ from torch import Tensor
 
 from fst.checkpoints import FOLDER, checkpoint_of, load_checkpoint
 from fst.commands.train import main as train
-from fst.errors import UserError
+from fst.errors import UserError, run_script
 from fst.resources import resource_folder
 
 STEPS = 12
@@ -135,4 +135,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -19,6 +19,7 @@ from torchmetrics.functional.regression import spearman_corrcoef
 
 from fst.checkpoints import checkpoint_of
 from fst.cli import main as fst
+from fst.errors import run_script
 from fst.images import from_uint8, read_tensor
 from fst.inference.stylizer import Stylizer
 from fst.networks.vgg import LossNetwork
@@ -118,4 +119,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

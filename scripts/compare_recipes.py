@@ -18,6 +18,7 @@ from statistics import mean
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tqdm import tqdm
 
+from fst.errors import run_script
 from fst.files import write_atomically
 from fst.overrides import overrides_of
 from fst.study.fast import train
@@ -158,4 +159,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

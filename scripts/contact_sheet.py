@@ -9,9 +9,10 @@ from pathlib import Path
 from torch import Tensor
 from tqdm import tqdm
 
+from fst.errors import UserError, run_script
 from fst.images import contact_sheet, read_tensor, resize
 from fst.inference.stylizer import Stylizer
-from fst.pictures import find_images, write_image
+from fst.pictures import require_images, write_image
 
 
 def main() -> None:
@@ -27,7 +28,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=6, help="number of photos, without --only; default 6")
     parser.add_argument("--painted-only", action="store_true", help="leave out the photos themselves")
     arguments = parser.parse_args()
-    photos = find_images(arguments.photos)
+    photos = require_images(arguments.photos, "--photos ")
+    if too_large := [number for number in arguments.only or () if not 0 <= number < len(photos)]:
+        raise UserError(f"--only {too_large[0]}: the photos have the numbers 0 to {len(photos) - 1}")
     chosen = photos[: arguments.count] if arguments.only is None else [photos[number] for number in arguments.only]
     stylizers = [Stylizer(style) for style in arguments.styles]
     scale = (arguments.shown or arguments.size) / arguments.size
@@ -46,4 +49,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -31,6 +31,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from tqdm import tqdm
 
+from fst.errors import run_script
 from fst.files import write_atomically, written_atomically
 from fst.hardware import fast_dtype, keep_large_blocks
 from fst.images import from_uint8, read_tensor
@@ -369,4 +370,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

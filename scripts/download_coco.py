@@ -8,14 +8,13 @@ The photos keep their owners' terms: cocodataset.org/#termsofuse
 import argparse
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
 from torchvision.datasets.utils import check_integrity
 from tqdm import tqdm
 
-from fst.errors import RunError, UserError
+from fst.errors import RunError, UserError, run_script
 
 MD5 = {"train2017": "cced6f7f71b7629ddf16f17bbcfab6b2", "val2017": "442b8da7639aecaf257c1dceb8ba8c80"}
 BYTES = {"train2017": 19_336_861_798, "val2017": 815_585_330}
@@ -72,19 +71,14 @@ def unpack(archive: Path, folder: Path) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", nargs="?", choices=MD5, default="train2017", help="default: %(default)s")
     parser.add_argument("--root", type=Path, default=Path("data/coco"), help="where to (default: %(default)s)")
     options = parser.parse_args()
-    try:
-        folder = download(options.name, options.root)
-    except (UserError, RunError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_status
+    folder = download(options.name, options.root)
     print(f"fst train data=coco data.root={folder} style.image=PAINTING")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

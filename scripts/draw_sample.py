@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from fst.errors import run_script
+
 WIDTH, HEIGHT = 960, 640  # pixels of the finished picture; drawn at 2.5 times that
 _SCALE = 2.5
 _SHORE = 0.62  # height of the far shore
@@ -139,4 +141,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

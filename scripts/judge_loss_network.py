@@ -20,6 +20,7 @@ from torchmetrics.functional.regression import spearman_corrcoef
 from torchvision.transforms import v2
 from tqdm import tqdm
 
+from fst.errors import run_script
 from fst.images import read_tensor
 from fst.inference.stylizer import Stylizer
 from fst.networks.vgg import LossNetwork
@@ -99,4 +100,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

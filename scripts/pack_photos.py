@@ -17,6 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fst.checkpoints import folder_fingerprint
+from fst.errors import run_script
 from fst.files import write_atomically
 from fst.pictures import ImageError, find_images, flatten_alpha, read_image
 
@@ -83,4 +84,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

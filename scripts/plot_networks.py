@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from fst.errors import run_script
 from fst.networks.transform import plain_form
 from fst.study.bench import PLAIN
 from fst.study.evaluate import CONTENT_LAYER, STYLE_LAYERS
@@ -103,4 +104,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
 
+from fst.errors import run_script
 from fst.study.evaluate import CONTENT_LAYER, STYLE_LAYERS
 from fst.style_info import find_style, read_info
 
@@ -74,4 +75,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

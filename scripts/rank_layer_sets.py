@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fst.errors import RunError, UserError, one_line
+from fst.errors import UserError, run_script
 from fst.hydra_app import configure
 from fst.overrides import quote
 from fst.study.search import search
@@ -96,13 +96,10 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("outputs/rank"), help="default outputs/rank")
     parser.add_argument("--overrides", nargs="+", default=[], help="of fst search: photos=PHOTOS size=128")
     options = parser.parse_args()
-    try:
-        curves = {Path(painting).stem: curves_of(painting, options) for painting in options.paintings}
-    except (UserError, RunError) as error:
-        parser.error(one_line(error))
+    curves = {Path(painting).stem: curves_of(painting, options) for painting in options.paintings}
     for name in options.sets[1:]:
         print(show(name, options.sets[0], curves))
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

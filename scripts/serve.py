@@ -24,7 +24,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from fst.errors import RunError, UserError, one_line
+from fst.errors import RunError, UserError, one_line, run_script
 from fst.hardware import keep_large_blocks, used_memory
 from fst.inference.stylizer import Stylizer
 from fst.pictures import encode_image, read_image
@@ -144,13 +144,10 @@ def main() -> None:
     parser.add_argument("--patience", type=float, default=30.0, help="seconds that a request may take; default 30")
     arguments = parser.parse_args()
     keep_large_blocks()
-    try:
-        stylizers = {name: Stylizer(name, arguments.device) for name in arguments.styles}
-    except (UserError, RunError) as error:
-        parser.error(one_line(error))
+    stylizers = {name: Stylizer(name, arguments.device) for name in arguments.styles}
     service = Service(stylizers, waiting=arguments.waiting, patience=arguments.patience)
     uvicorn.run(service.app, host=arguments.host, port=arguments.port, log_level="warning")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

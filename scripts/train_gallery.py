@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from fst.errors import UserError, run_script
 from fst.overrides import quote
-from fst.pictures import find_images, read_image, resize_longer_side, write_image
+from fst.pictures import read_image, require_images, resize_longer_side, write_image
 from fst.study.fast import train
 from fst.style_file import load_style, save_style
 from fst.style_info import STYLE_SUFFIX
@@ -318,12 +319,15 @@ def main() -> None:
     parser.add_argument("--overrides", nargs="+", default=[], help="of fst train, for all styles")
     arguments = parser.parse_args()
     photos = [f"data.root={arguments.photos}", f"data.val_root={arguments.val}"]
+    paintings = require_images(arguments.paintings, "--paintings ")
     for name in arguments.only:
         target = arguments.folder / f"{name}{STYLE_SUFFIX}"
         if target.exists():
             print(f"{target} exists")
             continue
-        (painting,) = (path for path in find_images(arguments.paintings) if name.startswith(path.stem))
+        painting = next((path for path in paintings if name.startswith(path.stem)), None)
+        if painting is None:
+            raise UserError(f"--paintings {arguments.paintings}: no picture whose name {name} begins with")
         common = [f"name={name}", f"style.image={quote(painting)}", *photos]
         trained: list[Path] = []
         for number, step in enumerate(STYLES[name], 1):
@@ -373,4 +377,4 @@ def with_experiment(overrides: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fst.errors import UserError
 from fst.study.search import Workbench
 from scripts.rank_layer_sets import change, main, show
 
@@ -51,9 +52,8 @@ def test_a_painting_where_curves_do_not_meet_is_left_out_of_the_mean() -> None:
 
 
 def test_a_set_that_the_loss_network_lacks_is_named(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit):
+    with pytest.raises(UserError, match="novak_all: compact lacks a layer of it; leave it out"):
         run(monkeypatch, photos, "johnson", "novak_all")
-    assert "novak_all: compact lacks a layer of it; leave it out" in capsys.readouterr().err

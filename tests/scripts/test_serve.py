@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from fst.errors import run_script
 from fst.inference.stylizer import Stylizer
 from tests.conftest import make_picture
 
@@ -110,7 +111,7 @@ def test_mistakes_in_its_command_are_one_line(
     arguments: list[str], named: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["serve.py", *arguments])
-    with pytest.raises(SystemExit):
-        main()
-    (line,) = (line for line in capsys.readouterr().err.splitlines() if "error:" in line)
+    with pytest.raises(SystemExit, match="2"):
+        run_script(main)
+    (line,) = capsys.readouterr().err.splitlines()
     assert named in line

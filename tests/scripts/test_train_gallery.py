@@ -8,6 +8,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from fst.cli import main
+from fst.errors import UserError
 from fst.hydra_app import configure
 from fst.overrides import quote
 from fst.pictures import read_image, write_image
@@ -37,6 +38,15 @@ def test_a_gallery_trains_what_is_missing(
     assert {tensor.dtype for tensor in load_file("styles/one.safetensors").values()} == {torch.float16}
     info = read_info(Path("styles/one.safetensors"))
     assert (info.loss["weights"]["style"], info.init_from, len(info.history)) == (2, "one", 2)
+
+
+def test_a_painting_that_is_missing_is_named(
+    tmp_path: Path, photos: Path, painting: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = ["--paintings", str(painting.parent), "--photos", str(photos), "--val", str(photos)]
+    monkeypatch.setattr(sys, "argv", ["train_gallery", str(tmp_path / "styles"), *folders, "--only", "udnie"])
+    with pytest.raises(UserError, match="no picture whose name udnie begins with"):
+        train_gallery.main()
 
 
 @pytest.mark.parametrize("name", train_gallery.STYLES)
