@@ -24,7 +24,6 @@ from fst.study.search_config import SEARCH
 from fst.study.space import named_candidates
 from fst.study.trials import OBJECTIVES
 
-STYLE_SCALE = 2.0  # longer side of the style image, divided by the photos' side: as in `fst train` by default
 Curves = dict[str, list[list[float]]]  # of each set the style and content distance at each style weight
 
 
@@ -43,7 +42,7 @@ def curves_of(painting: str, options: argparse.Namespace) -> Curves:
     numbers = folder / f"{config.name}.json"
     before = trials_of(numbers) if numbers.is_file() else {}
     first = [
-        replace(candidate, name=f"{name} {weight:g}", style_weight=weight, style_scale=STYLE_SCALE)
+        replace(candidate, name=f"{name} {weight:g}", style_weight=weight)
         for name, candidate in sets.items()
         for weight in options.style_weights
     ]

@@ -22,6 +22,7 @@ from fst.schemas import OPTIMIZE, Layers
 from fst.typed import check, show
 from fst.values import Text, Weight
 
+STYLE_SCALE = 2.0  # of named layer sets, as in `fst train` by default: a style image of 512 px, crops of 256 px
 Params = dict[str, int]  # for each choice, the number of the value that is chosen
 Choose = Callable[[str, Sequence[Any]], int]  # returns the number of one of a choice's values
 
@@ -111,8 +112,8 @@ def params_of(space: Mapping[str, Sequence[Any]], candidate: Candidate) -> Param
 
 
 def named_candidates(config: DictConfig) -> list[Candidate]:
-    """The layer sets in `first`, with the style weight of `loss`, without those with layers that another loss network
-    has, but not this one.
+    """The layer sets in `first`, with the style weight of `loss` and the size of style image that `fst train` has by
+    default. Left out are those with layers that another loss network has, but not this one.
 
     Raises:
         UserError: no such layer set, one with a layer that no loss network has, or one without content or style layers.
@@ -121,7 +122,7 @@ def named_candidates(config: DictConfig) -> list[Candidate]:
     for name in dict.fromkeys(config.first):
         layers = _layers_of(name, config.config_dir)
         if _has_layers(config.loss_network.architecture, [*layers["content"], *layers["style"]], f"first: {name}"):
-            found.append(Candidate(layers["content"], layers["style"], config.loss.weights.style, 1.0, name))
+            found.append(Candidate(layers["content"], layers["style"], config.loss.weights.style, STYLE_SCALE, name))
     return found
 
 

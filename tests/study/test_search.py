@@ -250,10 +250,13 @@ def test_a_small_space_ends_when_all_is_tried(small: list[str]) -> None:
     assert sorted(trial["candidate"]["style_weight"] for trial in numbers()["trials"]) == [4, 15]
 
 
-def test_sets_that_cannot_be_nearer_have_a_page(small: list[str], tmp_path: Path) -> None:
+def test_sets_that_cannot_be_nearer_have_a_page(
+    small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "black").mkdir()
     for number in range(2):
         Image.new("RGB", (40, 40)).save(tmp_path / f"black/{number}.png")
+    monkeypatch.setattr("fst.study.space.STYLE_SCALE", 1.0)  # the painting is the photo
     main([*small, "photos=black", "style.image=black/0.png", "name=black", "trials=2"])
     assert [trial["scores"]["style"] for trial in numbers("black")["trials"]] == [0, 0]
     page = (ROOT / "black/black.html").read_text()
