@@ -54,8 +54,8 @@ def curves_of(painting: str, options: argparse.Namespace) -> Curves:
 
 
 def trials_of(numbers: Path) -> dict[str, list[float] | None]:
-    """The scores that a search wrote by the name of the candidate, `None` where a trial failed or was stopped."""
-    trials = json.loads(numbers.read_text())["trials"]
+    """The scores that a search wrote, by the name of the candidate: `None` where a trial failed; no stopped trials."""
+    trials = [trial for trial in json.loads(numbers.read_text())["trials"] if trial["scores"] or trial["failed"]]
     return {t["candidate"]["name"]: t["scores"] and [t["scores"][key] for key in OBJECTIVES] for t in trials}
 
 

@@ -1,5 +1,6 @@
 """Sets over several style weights; a second run goes on with another set."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,27 @@ def test_sets_are_compared_with_the_first_and_more_can_be_added(
     assert "woodcut_sea " in lines[0]
     assert made[:4] == ["relu2_2 5", "relu2_2 50", "johnson_code 5", "johnson_code 50"], "the others are done"
     assert Path("outputs/rank/woodcut_sea/woodcut_sea.html").is_file()
+
+
+def test_a_set_whose_trial_was_stopped_can_be_left_out(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make = Workbench.make
+
+    def stops_at_shallow(workbench, candidate, *rest):
+        if candidate.name == "shallow 50":
+            raise KeyboardInterrupt
+        return make(workbench, candidate, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Workbench, "make", stops_at_shallow)
+        with pytest.raises(KeyboardInterrupt):
+            run(patch, photos, "johnson", "shallow")
+    run(monkeypatch, photos, "johnson", "relu2_2")
+    trials = json.loads(Path("outputs/rank/woodcut_sea/woodcut_sea.json").read_text())["trials"]
+    names = [trial["candidate"]["name"] for trial in trials]
+    assert names == ["johnson 5", "johnson 50", "shallow 5", "relu2_2 5", "relu2_2 50"], "the sampler chose none"
 
 
 def test_curves_are_compared_where_both_have_points() -> None:
