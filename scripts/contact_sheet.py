@@ -29,8 +29,8 @@ def main() -> None:
     parser.add_argument("--painted-only", action="store_true", help="leave out the photos themselves")
     arguments = parser.parse_args()
     photos = require_images(arguments.photos, "--photos ")
-    if too_large := [number for number in arguments.only or () if not 0 <= number < len(photos)]:
-        raise UserError(f"--only {too_large[0]}: the photos have the numbers 0 to {len(photos) - 1}")
+    if unknown := [number for number in arguments.only or () if not 0 <= number < len(photos)]:
+        raise UserError(f"--only {unknown[0]}: the photos have the numbers 0 to {len(photos) - 1}")
     chosen = photos[: arguments.count] if arguments.only is None else [photos[number] for number in arguments.only]
     stylizers = [Stylizer(style) for style in arguments.styles]
     scale = (arguments.shown or arguments.size) / arguments.size

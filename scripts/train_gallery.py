@@ -325,9 +325,10 @@ def main() -> None:
         if target.exists():
             print(f"{target} exists")
             continue
-        painting = next((path for path in paintings if name.startswith(path.stem)), None)
-        if painting is None:
-            raise UserError(f"--paintings {arguments.paintings}: no picture whose name {name} begins with")
+        found = [path for path in paintings if name.startswith(path.stem)]
+        if len(found) != 1:
+            raise UserError(f"--paintings {arguments.paintings}: {len(found)} pictures whose name {name} begins with")
+        (painting,) = found
         common = [f"name={name}", f"style.image={quote(painting)}", *photos]
         trained: list[Path] = []
         for number, step in enumerate(STYLES[name], 1):

@@ -40,12 +40,15 @@ def test_a_gallery_trains_what_is_missing(
     assert (info.loss["weights"]["style"], info.init_from, len(info.history)) == (2, "one", 2)
 
 
-def test_a_painting_that_is_missing_is_named(
-    tmp_path: Path, photos: Path, painting: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("names", [["painting"], ["udnie", "udn"]])
+def test_a_painting_that_is_missing_or_not_the_only_one_is_named(
+    names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folders = ["--paintings", str(painting.parent), "--photos", str(photos), "--val", str(photos)]
+    for name in names:
+        write_image(make_picture(64, 48), tmp_path / f"{name}.jpg")
+    folders = ["--paintings", str(tmp_path), "--photos", "photos", "--val", "photos"]
     monkeypatch.setattr(sys, "argv", ["train_gallery", str(tmp_path / "styles"), *folders, "--only", "udnie"])
-    with pytest.raises(UserError, match="no picture whose name udnie begins with"):
+    with pytest.raises(UserError, match=r"[02] pictures whose name udnie begins with"):
         train_gallery.main()
 
 
