@@ -246,27 +246,35 @@ def _plot(done: Sequence[Tried], front: Sequence[Tried], chosen: Mapping[str, Tr
 
 def _labels(
     wanted: Sequence[tuple[tuple[float, float], str]], points: Sequence[tuple[float, float]]
-) -> list[tuple[float, float, str]]:
-    """Left end and base line of each text: beside its point where neither another text nor a point is, else nowhere."""
+) -> list[tuple[float, float, str, str]]:
+    """Left end and base line of each text: where neither another text nor a point is, beside its own point or, with a
+    line to it (its ends; "" if there is none), farther away; else nowhere."""
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in points]
     found = []
     for (x, y), text in wanted:
         width = _LETTER * len(text)
-        for left, base in (
+        beside = (
             (x + 9, y + 5),
             (x - 9 - width, y + 5),
             (x - width / 2, y - 11),
             (x - width / 2, y + 21),
             (x + 9, y - 9),
             (x + 9, y + 19),
-        ):
+        )
+        away = [
+            (left, y + 5 + down)
+            for down in (-30, 30, -55, 55, -80, 80)
+            for left in (x + 9, x - width, x + 40, x - 40 - width)
+        ]
+        for left, base in (*beside, *away):
             box = (left, base - 13, left + width, base + 3)
             inside = left > _LEFT and left + width < _WIDTH and 0 < base < _BOTTOM
             if inside and not any(
                 box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3] for other in taken
             ):
                 taken.append(box)
-                found.append((round(left, 1), round(base, 1), text))
+                end = f"{min(max(left, x), left + width):.1f},{base + (3 if base < y else -13):.1f}"
+                found.append((round(left, 1), round(base, 1), text, "" if (left, base) in beside else f"{x},{y} {end}"))
                 break
     return found
 
