@@ -5,6 +5,7 @@ import secrets
 import socket
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ import optuna
 import psutil
 from filelock import FileLock
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -110,16 +112,18 @@ class Trials:
         return None
 
     def finish(self, scores: Scores, seconds: float) -> None:
-        """Store the scores of the claimed trial."""
+        """Store the scores of the claimed trial, unless another machine was faster."""
         assert self._running is not None
-        self._running.set_user_attr("scores", asdict(scores))
-        self._running.set_user_attr("seconds", seconds)
+        with suppress(UpdateFinishedTrialError):
+            self._running.set_user_attr("scores", asdict(scores))
+            self._running.set_user_attr("seconds", seconds)
         self._study.tell(self._running, [getattr(scores, name) for name in OBJECTIVES], skip_if_finished=True)
 
     def fail(self, reason: str) -> None:
-        """Store why the claimed trial failed."""
+        """Store why the claimed trial failed, unless another machine has finished it."""
         assert self._running is not None
-        self._running.set_user_attr("failed", reason)
+        with suppress(UpdateFinishedTrialError):
+            self._running.set_user_attr("failed", reason)
         self._study.tell(self._running, state=TrialState.FAIL, skip_if_finished=True)
 
     def all(self) -> list[Tried]:
