@@ -122,7 +122,8 @@ def named_candidates(config: DictConfig) -> list[Candidate]:
     for name in dict.fromkeys(config.first):
         layers = _layers_of(name, config.config_dir)
         if _has_layers(config.loss_network.architecture, [*layers["content"], *layers["style"]], f"first: {name}"):
-            found.append(Candidate(layers["content"], layers["style"], config.loss.weights.style, STYLE_SCALE, name))
+            content, style = ({n: w for n, w in layers[term].items() if w} for term in ("content", "style"))
+            found.append(Candidate(content, style, config.loss.weights.style, STYLE_SCALE, name))
     return found
 
 

@@ -23,9 +23,10 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from fst.checkpoints import refuse_changes
+from fst.errors import UserError
 from fst.study.criteria import Scores
 from fst.study.front import Tried
-from fst.study.space import Candidate, draw, params_of
+from fst.study.space import Candidate, describe, draw, params_of
 
 OBJECTIVES = ("style", "content")  # both are minimised
 _ATTEMPTS = 50  # draws of the sampler for one trial that was not tried before
@@ -51,7 +52,7 @@ class Trials:
         lock: held while a trial is given out or the page is written; other processes of the search wait for it.
 
     Raises:
-        UserError: the folder holds a search with other settings.
+        UserError: the folder holds a search with other settings, or with another layer set of the same name.
     """
 
     def __init__(
@@ -87,9 +88,10 @@ class Trials:
                 self._study.set_user_attr("settings", dict(settings))
             trials = [trial for trial in self._study.get_trials(deepcopy=False) if not _is_rejected(trial)]
             known = {trial.user_attrs.get("name") for trial in trials}
+            self._refuse_changed_sets(path)
             for name, candidate in self._first.items():
                 if name not in known:
-                    self._study.enqueue_trial(dict(params_of(space, candidate)), user_attrs={"name": name})
+                    self._enqueue(candidate)
 
     def claim(self, most: int) -> tuple[int, Candidate] | None:
         """The number and candidate of the next trial; `None` if there are `most`, or no other is found."""
@@ -181,7 +183,20 @@ class Trials:
             self._study.sampler = random if key in at_random else guided
             return trial._suggest(key, choices[key])
 
-        return replace(draw(self._space, choose), name=name)
+        drawn = replace(draw(self._space, choose), name=name)
+        if name and drawn != self._first[name]:  # which has changed since it was enqueued
+            self._enqueue(self._first[name])
+            return None
+        return drawn
+
+    def _enqueue(self, candidate: Candidate) -> None:
+        self._study.enqueue_trial(dict(params_of(self._space, candidate)), user_attrs={"name": candidate.name})
+
+    def _refuse_changed_sets(self, path: Path) -> None:
+        for tried in (t.candidate for t in self.all() if t.candidate.name in self._first):
+            if tried != self._first[tried.name]:
+                was = f"the layer set {tried.name} was {describe(tried)}, and has changed"
+                raise UserError(f"{path}: {was}; give it another name, or start another search with name=OTHER")
 
     def _rejected_draws(self, number: int) -> int:
         """How many trials just before this one were rejected."""

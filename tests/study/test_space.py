@@ -18,3 +18,12 @@ def test_a_named_set_is_tried_with_the_style_weight_and_the_style_image_of_train
     assert (candidate.content, candidate.style) == (train.layers.content, train.layers.style)
     assert candidate.style_weight == train.loss.weights.style
     assert candidate.style_scale == train.style.size / train.data.size
+
+
+def test_layers_of_weight_0_are_left_out(tmp_path: Path, photos: Path, painting: Path) -> None:
+    (tmp_path / "layers").mkdir()
+    text = "{ content: { relu2_2: 1, relu3_3: 0 }, style: { relu1_2: 0, relu2_2: 1 } }"
+    (tmp_path / "layers" / "own.yaml").write_text(text)
+    search = [f"style.image={painting}", f"photos={photos}", "loss_network.weights=random"]
+    (candidate,) = named_candidates(configure(SEARCH, [*search, "first=[own]", f"config_dir={tmp_path}"]))
+    assert (candidate.content, candidate.style) == ({"relu2_2": 1.0}, {"relu2_2": 1.0})
