@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_PATCH = 16  # pixels a side
+_PATCH = 16  # pixels a side, fewer where a picture is narrower
 _FLATTEST = 0.1  # part of the patches that count as flat
 
 
@@ -16,7 +16,7 @@ def weave(stylized: Tensor, photo: Tensor, style_image: Tensor) -> float:
     (binomial, 3×3); its energy is the mean square. From no paper.
 
     Args:
-        stylized, photo: `(1, 3, H, W)` in [0, 1], both of the same size, at least 32 pixels a side.
+        stylized, photo: `(1, 3, H, W)` in [0, 1], both of the same size.
         style_image: `(1, 3, H, W)` in [0, 1], at the size it was trained at.
     """
     energy, flat = _patches(_detail(stylized).square()), _flattest(photo)
@@ -37,7 +37,7 @@ def _detail(images: Tensor) -> Tensor:
 
 def _patches(images: Tensor) -> Tensor:
     """The mean of each patch, in one dimension."""
-    return F.avg_pool2d(images, _PATCH).flatten()
+    return F.avg_pool2d(images, [min(_PATCH, side) for side in images.shape[2:]]).flatten()
 
 
 def _flattest(images: Tensor) -> Tensor:

@@ -29,3 +29,8 @@ def test_stronger_dots_weave_more(photo: torch.Tensor) -> None:
     dots[..., ::4, ::4] = 1.0
     faint, strong = (weave(photo + strength * dots, photo, photo + 0.1 * dots) for strength in (0.1, 0.2))
     assert strong == pytest.approx(4 * faint, rel=0.05)
+
+
+def test_a_painting_can_be_narrower_than_a_patch() -> None:
+    noise = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    assert weave(noise, noise, noise[..., :12]) == pytest.approx(weave(noise, noise, noise), rel=0.2)
