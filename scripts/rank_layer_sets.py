@@ -70,6 +70,8 @@ def change(one: np.ndarray, other: np.ndarray, axis: int) -> float:
     >>> change(one, np.array([[1.0, 1.0], [0.5, 2.0]]), 0)
     -0.5
     """
+    if not len(other):
+        return float("nan")
     one, other = np.log(one), np.log(other[other[:, 1 - axis].argsort()])
     there = np.interp(one[:, 1 - axis], other[:, 1 - axis], other[:, axis], left=np.nan, right=np.nan)
     reached = (there - one[:, axis])[~np.isnan(there)]

@@ -73,6 +73,12 @@ def test_a_painting_where_curves_do_not_meet_is_left_out_of_the_mean() -> None:
     assert show("other", "one", curves) == "other: a -50.0% -50.0%, b — —, mean -50.0% -50.0%"
 
 
+def test_a_set_whose_trials_all_failed_has_no_figures() -> None:
+    curve = [[4.0, 1.0], [2.0, 2.0]]
+    assert show("other", "one", {"a": {"one": curve, "other": []}}) == "other: a — —, mean — —"
+    assert show("other", "one", {"a": {"one": [], "other": curve}}) == "other: a — —, mean — —"
+
+
 def test_a_set_that_the_loss_network_lacks_is_named(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
