@@ -40,7 +40,7 @@ def choose(trials: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     named = [trial for trial in done if trial["candidate"]["name"]][: count // 2]
     others = sorted((t for t in done if not t["candidate"]["name"]), key=lambda trial: trial["scores"]["style"])
     places = np.linspace(0, len(others) - 1, count - len(named)).round().astype(int)
-    return named + [others[place] for place in dict.fromkeys(places)]
+    return named + [others[place] for place in dict.fromkeys(places) if others]
 
 
 def train(trial: dict[str, Any], folder: Path, options: argparse.Namespace) -> Path:
