@@ -149,6 +149,9 @@ def _read_state(config: DictConfig, settings: dict[str, Any]) -> dict[str, Any]:
         refuse_changes(path, state["settings"], settings, "to change them, start from a picture: init=PICTURE")
     else:
         log.warning("%s: written by an older fst without its settings; assuming that they are the same", path)
+    coarser = len(state["curve"]) - state["run"]["iteration"]
+    if coarser != state["level"] * config.steps:
+        log.warning("%s: its coarser levels had %d iterations in all; they are not done again", path, coarser)
     return state
 
 

@@ -142,6 +142,18 @@ def test_a_stopped_and_resumed_run_equals_the_uninterrupted(
     assert len(list(Path("outputs/broken").iterdir())) == 1
 
 
+def test_coarser_levels_that_are_done_are_not_done_again_with_more_steps(
+    small: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    small += ["levels=2", "size=72", "logger=none"]
+    main([*small, "steps=2"])
+    main([*small, "steps=2", "ckpt_path=last"])
+    assert "coarser levels" not in capsys.readouterr().out
+    main([*small, "steps=3", "ckpt_path=last"])
+    assert "last.ckpt: its coarser levels had 2 iterations in all; they are not done again" in capsys.readouterr().out
+    assert len(json.loads(next(Path("outputs").rglob("transfer.json")).read_text())["curve"]) == 5
+
+
 def test_a_finished_run_goes_on_with_more_steps(small: list[str]) -> None:
     main(small)
     main([*small, "ckpt_path=last", "steps=5"])
