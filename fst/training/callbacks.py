@@ -177,6 +177,13 @@ class GracefulStop(pl.Callback):
         if stop:
             self._raise(trainer)
 
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        if trainer.global_step == 0:  # SOAP's first step would fail in the middle of its linear algebra
+            gradients = [weights.grad for weights in pl_module.parameters() if weights.grad is not None]
+            self._require_finite(trainer, torch.stack([gradient.isfinite().all() for gradient in gradients]).all())
+
     def save(self, trainer: pl.Trainer) -> None:
         """Save the checkpoint, unless this step's is saved already."""
         if trainer.global_step != self._saved:

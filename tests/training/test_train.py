@@ -122,6 +122,12 @@ def test_divergence_stops_with_advice_and_keeps_the_last_good_checkpoint(small: 
     assert style_files()[0].stat().st_mtime <= path.stat().st_mtime
 
 
+def test_a_loss_that_is_nan_from_the_first_step_is_one_line(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fst.perceptual.range_excess", lambda images: images.mean() * float("nan"))
+    with pytest.raises(RunError, match="the loss or the weights became NaN or infinite by step 0; nothing saved yet"):
+        main(small)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
