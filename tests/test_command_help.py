@@ -20,6 +20,12 @@ def test_each_default_is_told() -> None:
     assert [flag.option_strings for flag in with_default if "default" not in str(flag.help)] == []
 
 
+def test_the_usage_of_stylize_tells_that_a_style_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        _parser().parse_args(["stylize", "--help"])
+    assert "(-s STYLE | --blend A:0.3,B:0.7)" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize(
     ("codec", "encoder"), [("h264", "libx264"), ("hevc", "libx265"), ("vp9", "libvpx-vp9"), ("av1", "libsvtav1")]
 )

@@ -38,8 +38,8 @@ def add(commands: flags.Commands) -> None:
         action="append",
         help="a name from `fst styles`, or a style file; several -s make a result for each, -s all for every style",
     )
-    stylize.add_argument("--network", metavar="MODULE:CLASS", help="your own class that the style was trained with")
     style.add_argument("--blend", type=flags.shares, metavar="A:0.3,B:0.7", help="several styles and their shares")
+    stylize.add_argument("--network", metavar="MODULE:CLASS", help="your own class that the style was trained with")
     stylize.add_argument(
         "-o",
         "--output",
