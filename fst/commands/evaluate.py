@@ -52,6 +52,7 @@ def add(commands: flags.Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from fst.files import check_writable
+    from fst.inference.video.reader import VideoReader
     from fst.pictures import LEAST_SIDE, require_images
     from fst.style_info import find_style, read_builtin_info
 
@@ -63,6 +64,11 @@ def run(options: argparse.Namespace) -> int:
     for flag, folder in (("--photos ", options.photos), ("--style-images ", options.style_images)):
         if folder is not None:
             require_images(folder, flag)
+    for clip in options.video:
+        if clip.is_dir():
+            require_images(clip, "--video ")
+        else:
+            VideoReader(clip).close()
     weights = expand_user(options.weights)
     if weights.suffix and not weights.exists():
         raise UserError(f"--weights {options.weights}: no such file")
