@@ -93,7 +93,7 @@ class VideoOptions:
 
     Attributes:
         codec: FFmpeg's name of a codec or encoder: h264, hevc, vp9, av1, libx264, …
-        quality: constant rate factor of that encoder: 0 is the best, about 20 looks like the original, 51 the worst.
+        quality: constant rate factor of that encoder: from 0, the best, to 51, for vp9 and av1 to 63.
         pixel_format: FFmpeg's name: yuv420p, yuv444p, …
         preset: of the encoder: slow for small files, veryfast (the default), ultrafast for speed; av1's are numbers.
         format: FFmpeg's name of the container, for standard output; Matroska if `None`.
