@@ -81,7 +81,7 @@ def stylize_video(
 
     Raises:
         UserError: no video can be read from `source`, or `options` do not suit it.
-        RunError: a target cannot be written; then none is.
+        RunError: a target cannot be written; then no video file appears, and numbered pictures stay as far as they go.
         Interrupted: stopped before the first frame.
     """
     options, stop = options or VideoOptions(), stop or StopRequest()
