@@ -131,6 +131,16 @@ def test_the_plain_form_gives_the_same(arguments: dict, monkeypatch: pytest.Monk
         network(images)  # it was not changed
 
 
+def test_the_plain_form_sets_each_layer_with_that_attribute() -> None:
+    class NewLayer(nn.Identity):
+        plain = False
+
+    network = JohnsonNetwork(width=4, blocks=1)
+    network.layers.append(NewLayer())
+    last, changed = (form.layers[-1] for form in (network, plain_form(network)))
+    assert (last.plain, changed.plain) == (False, True)
+
+
 def test_pictures_of_a_batch_do_not_see_each_other() -> None:
     network = JohnsonNetwork(width=4, blocks=1).eval()
     images = torch.rand(3, 3, 32, 32)
