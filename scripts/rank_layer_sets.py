@@ -4,15 +4,18 @@
 
 Each set is tried with each style weight, by the slow method and the criteria of `fst search`, in a search for each
 painting (`outputs/rank/PAINTING`, with a page; the same command goes on with it, also with more sets). The pictures of
-one set form a curve of style and content distance. Printed for each set: how much less style distance it has than the
-first set at the same content distance, and less content distance at the same style distance, both as means over the
-points of the first set's curve that the other curve reaches. Sets of your own: --overrides config_dir=FOLDER
+one set form a curve of style and content distance. Printed for each set and painting: how much less style distance it
+has than the first set at the same content distance, the same for each block of layers and for the colours, and how much
+less content distance at the same style distance; means over the points of the first set's curve that the other curve
+reaches. Sets of your own: --overrides config_dir=FOLDER
 """
 
 import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 import numpy as np
 
@@ -22,9 +25,9 @@ from fst.overrides import quote
 from fst.study.search import search
 from fst.study.search_config import SEARCH
 from fst.study.space import named_candidates
-from fst.study.trials import OBJECTIVES
 
-Curves = dict[str, list[list[float]]]  # of each set the style and content distance at each style weight
+Distances = dict[str, float]  # by what is compared, see `distances`
+Curves = dict[str, list[Distances]]  # of each set the distances at each style weight
 
 
 def curves_of(painting: str, options: argparse.Namespace) -> Curves:
@@ -53,40 +56,54 @@ def curves_of(painting: str, options: argparse.Namespace) -> Curves:
     return {name: [point for w in options.style_weights if (point := tried.get(f"{name} {w:g}"))] for name in sets}
 
 
-def trials_of(numbers: Path) -> dict[str, list[float] | None]:
-    """The scores that a search wrote, by the name of the candidate: `None` where a trial failed; no stopped trials."""
+def trials_of(numbers: Path) -> dict[str, Distances | None]:
+    """What a search wrote, by the name of the candidate: `None` where a trial failed; without stopped trials."""
     trials = [trial for trial in json.loads(numbers.read_text())["trials"] if trial["scores"] or trial["failed"]]
-    return {t["candidate"]["name"]: t["scores"] and [t["scores"][key] for key in OBJECTIVES] for t in trials}
+    return {t["candidate"]["name"]: distances(t["scores"]) if t["scores"] else None for t in trials}
 
 
-def change(one: np.ndarray, other: np.ndarray, axis: int) -> float:
-    """How much lower (negative) or higher `other` is along an axis where both are equal along the other axis: the
-    geometric mean over the points of `one` that `other` reaches, as a part of them; NaN if it reaches none.
+def distances(scores: dict[str, Any]) -> Distances:
+    """Style: of all layers, of each block of them, and of the colours; then content; see `fst.study.criteria`."""
+    layers = scores["style_layers"]
+    blocks = sorted({layer[4] for layer in layers})
+    means = {f"block {n}": fmean(value for layer, value in layers.items() if layer[4] == n) for n in blocks}
+    return {"style": scores["style"], **means, "colors": scores["color"], "content": scores["content"]}
+
+
+def change(one: np.ndarray, other: np.ndarray) -> float:
+    """How much lower (negative) or higher `other` is where both curves are equal in the second column: the geometric
+    mean over the points of `one` that `other` reaches, as a part of them; NaN if it reaches none.
 
     Args:
         one, other: curves, `(points, 2)`, above 0.
 
     >>> one = np.array([[2.0, 1.0], [1.0, 2.0]])
-    >>> change(one, np.array([[1.0, 1.0], [0.5, 2.0]]), 0)
+    >>> change(one, np.array([[1.0, 1.0], [0.5, 2.0]]))
     -0.5
     """
     if not len(other):
         return float("nan")
-    one, other = np.log(one), np.log(other[other[:, 1 - axis].argsort()])
-    there = np.interp(one[:, 1 - axis], other[:, 1 - axis], other[:, axis], left=np.nan, right=np.nan)
-    reached = (there - one[:, axis])[~np.isnan(there)]
+    one, other = np.log(one), np.log(other[other[:, 1].argsort()])
+    there = np.interp(one[:, 1], other[:, 1], other[:, 0], left=np.nan, right=np.nan)
+    reached = (there - one[:, 0])[~np.isnan(there)]
     return float(np.expm1(reached.mean())) if len(reached) else float("nan")
 
 
 def show(name: str, reference: str, curves: dict[str, Curves]) -> str:
-    """A line: a set's changes of style and of content for each painting, and the means of those that are known."""
-    pairs = ([np.array(of[key]).reshape(-1, 2) for key in (reference, name)] for of in curves.values())
-    changes = np.array([[change(one, other, axis) for axis in (0, 1)] for one, other in pairs])
-    known = [column[~np.isnan(column)] for column in changes.T]
-    means = [column.mean() if len(column) else np.nan for column in known]
-    rows = [*zip(curves, changes, strict=True), ("mean", means)]
-    parts = (f"{painting} {style:+.1%} {content:+.1%}" for painting, (style, content) in rows)
-    return f"{name}: {', '.join(parts)}".replace("+nan%", "—")
+    """A table: the changes of a set's distances for each painting, and the means of those that are known."""
+    lines = [f"{name} against {reference}: {', '.join(curves)}, mean"]
+    for what in next(point for of in curves.values() for point in [*of[reference], *of[name]]):
+        columns = what, "style" if what == "content" else "content"
+        pairs = ([_curve(of[key], columns) for key in (reference, name)] for of in curves.values())
+        changes = [change(one, other) for one, other in pairs]
+        known = [value for value in changes if not np.isnan(value)]
+        values = [*changes, fmean(known) if known else np.nan]
+        lines.append(f"  {what} {' '.join(f'{value:+.1%}' for value in values)}".replace("+nan%", "—"))
+    return "\n".join(lines)
+
+
+def _curve(points: list[Distances], columns: tuple[str, str]) -> np.ndarray:
+    return np.array([[point[column] for column in columns] for point in points]).reshape(-1, 2)
 
 
 def main() -> None:
