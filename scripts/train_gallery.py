@@ -281,6 +281,7 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         Mean(5, 0.2),
         [*STEADY_REALTIME, *long(1100, 0.0015, 18, 10, 4, 256), FEW_CELLS],
         [*STEADY_REALTIME, *long(1800, 0.0015, 17, 10, 4, 256), FEW_CELLS, NO_STRIP, "seed=1"],
+        [*STEADY_REALTIME, *long(900, 0.0015, 17, 10, 2, 384), FEW_CELLS, NO_STRIP, "seed=3"],
     ],
     "udnie_realtime": [
         ["experiment=realtime"],
@@ -294,6 +295,7 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         Mean(7, 0.75),
         [*STEADY_REALTIME, *long(480, 0.0015, 12, 8, 4, 256), FEW_CELLS, RANGE],
         [*STEADY_REALTIME, *long(1900, 0.0015, 12, 8, 4, 256), FEW_CELLS, RANGE],
+        [*STEADY_REALTIME, *long(1400, 0.0015, 12, 8, 2, 384), FEW_CELLS, RANGE, "seed=3"],
     ],
     "starry_night_realtime": [
         [*BRIGHT, "teacher.style=starry_night", *FROM_REALTIME],
@@ -305,6 +307,8 @@ STYLES: dict[str, list[list[str] | Mean]] = {
         [*BRIGHT, HIGHER, FEW_CELLS, "trainer.max_steps=3500", *weights(24, 14)],
         Mean(6, 0.3),
         [*BRIGHT, *long(1100, 0.0015, 24, 12, 4, 256), FEW_CELLS],
+        [*BRIGHT, *long(1400, 0.0015, 22, 13, 2, 384), FEW_CELLS, "seed=3"],
+        [*BRIGHT, *long(450, 0.0015, 27, 15, 2, 384), FEW_CELLS, "seed=4"],
     ],
 }
 
