@@ -92,7 +92,8 @@ def change(one: np.ndarray, other: np.ndarray) -> float:
 def show(name: str, reference: str, curves: dict[str, Curves]) -> str:
     """A table: the changes of a set's distances for each painting, and the means of those that are known."""
     lines = [f"{name} against {reference}: {', '.join(curves)}, mean"]
-    for what in next(point for of in curves.values() for point in [*of[reference], *of[name]]):
+    points = (point for of in curves.values() for point in [*of[reference], *of[name]])
+    for what in next(points, ("style", "content")):
         columns = what, "style" if what == "content" else "content"
         pairs = ([_curve(of[key], columns) for key in (reference, name)] for of in curves.values())
         changes = [change(one, other) for one, other in pairs]

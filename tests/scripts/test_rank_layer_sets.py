@@ -82,6 +82,7 @@ def test_a_painting_where_curves_do_not_meet_is_left_out_of_the_mean() -> None:
 def test_a_set_whose_trials_all_failed_has_no_figures() -> None:
     for curves in ({"one": curve(1), "other": []}, {"one": [], "other": curve(1)}):
         assert show("other", "one", {"a": curves}).splitlines()[1:] == ["  style — —", "  colors — —", "  content — —"]
+    assert show("other", "one", {"a": {"one": [], "other": []}}).splitlines()[1:] == ["  style — —", "  content — —"]
 
 
 def test_distances_are_the_means_of_the_blocks() -> None:
